@@ -1,0 +1,1 @@
+"""Record in, plotly or matplotlib figure out, and nothing else."""

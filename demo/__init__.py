@@ -1,0 +1,1 @@
+"""The gradio app: only shows and asks; never torch, never transformers."""

@@ -1,0 +1,1 @@
+"""What the model is, how it speaks and how it learns; knows nothing of the rooms above it."""

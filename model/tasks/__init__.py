@@ -1,0 +1,1 @@
+"""A task owns its prompt, its examples, its score and its reward."""
