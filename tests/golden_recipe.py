@@ -1,0 +1,70 @@
+"""Draw the weights and inputs of the golden set again from their names (see tests/golden).
+
+Every tensor is `numpy.random.default_rng([seed, crc32(name)])`, scaled by a rule that depends on the name only. The
+values were computed once with the official code; agreement proves arithmetic, names and bookkeeping, not quality.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+GOLDEN_DIR = Path(__file__).parent / "golden"
+SEED = 2507
+
+
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the standard normal float64 array that belongs to a name."""
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode("utf-8"))])
+    return rng.standard_normal(tuple(shape))
+
+
+def _resolve_rule(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return (offset, scale) of the first rule that applies to a tensor name."""
+    fan = int(np.prod(shape[1:]))
+    if name == "f0_predictor.classifier.weight":
+        return 0.0, 120 / np.sqrt(fan)
+    if name == "f0_predictor.classifier.bias":
+        return 40.0, 0.02
+    if name == "m_source.l_linear.weight":
+        return 0.0, 0.1
+    if name.endswith(("embed_tokens.weight", "input_embedding.weight", "positional_embedding.weight")):
+        return 0.0, 0.02
+    if name.endswith(".original0") and "resblocks." in name:
+        return 0.4, 0.04
+    if name.endswith((".original0", ".alpha")) or (len(shape) == 1 and name.endswith(".weight")):
+        return 1.0, 0.1
+    return (0.0, 0.02) if len(shape) == 1 else (0.0, 1 / np.sqrt(fan))
+
+
+def draw_weight(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the float32 recipe value of one entry of a state dict."""
+    offset, scale = _resolve_rule(name, shape)
+    return torch.from_numpy((offset + scale * draw(name, shape)).astype(np.float32))
+
+
+def draw_state_dict(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """Return recipe weights for a whole module, tensor name -> float32 tensor."""
+    return {name: draw_weight(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def read_json(name: str) -> dict:
+    """Read a JSON file of the golden folder, gzipped or not."""
+    path = GOLDEN_DIR / name
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as file:
+        return json.load(file)
+
+
+def read_arrays(name: str) -> dict[str, np.ndarray]:
+    """Read an array file of the golden folder, array name -> array."""
+    with np.load(GOLDEN_DIR / name) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def to_float_wave(samples: np.ndarray) -> np.ndarray:
+    """Return a stored int16 wave as float32 in [-1, 1)."""
+    return (samples / 32768.0).astype(np.float32)
