@@ -1,0 +1,579 @@
+"""The one door for sound: any file in, 16 kHz mono out, cut into 25 s chunks, turned into log-mels.
+
+    file, bytes, upload --load_waveform--> Waveform --split_chunks--> <= 25 s each --log_mel--> [128, frames]
+                                                                       |
+                                                                       '--n_audio_tokens--> 12.5 per second
+
+How many positions a chunk takes in the prompt follows from its length alone:
+
+    samples S --n_frames--> T = (S + 479) // 160       100 Hz mel frames, 479 zeros added on the right
+              --usable_length--> T - 2                 what the official code tells the encoder
+              --encoder_length--> (T - 1) // 2 // 2    25 Hz, after a strided convolution and pooling
+              --adaptor_length--> (n - 1) // 2 + 1     12.5 Hz: the audio tokens
+
+This file knows nothing of prompts, tokenizers or networks. torch is imported only where a mel is made, so that
+the app starts fast. Reading and the resampler's arithmetic for files live here too; nothing else opens a sound.
+
+Source: Step-Audio 2 `utils.py` (mel, lengths), Whisper `audio.py`; resampling is the Hann-windowed sinc
+(width 6, roll-off 0.99) that torchaudio uses by default.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+
+from model.errors import AudioError
+
+if TYPE_CHECKING:
+    import soundfile
+    import torch
+
+INPUT_SAMPLE_RATE_HZ = 16_000
+"""What the model hears."""
+OUTPUT_SAMPLE_RATE_HZ = 24_000
+"""What the model speaks."""
+N_FFT = 400
+HOP_SAMPLES = 160
+N_MELS = 128
+PAD_SAMPLES = 479
+"""Zeros added to the right of every chunk before the mel, as the official front end does."""
+FRAME_RATE_HZ = INPUT_SAMPLE_RATE_HZ // HOP_SAMPLES
+"""Mel frames per second."""
+FRAMES_PER_TOKEN = 8
+"""Three halvings: the second convolution, the pooling, the adaptor."""
+TOKEN_RATE_HZ = FRAME_RATE_HZ / FRAMES_PER_TOKEN
+"""Audio positions per second in the prompt."""
+CHUNK_S = 25
+CHUNK_SAMPLES = CHUNK_S * INPUT_SAMPLE_RATE_HZ
+assert FRAME_RATE_HZ * HOP_SAMPLES == INPUT_SAMPLE_RATE_HZ and TOKEN_RATE_HZ == 12.5
+
+_SINC_WIDTH, _SINC_ROLLOFF = 6, 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class Waveform:
+    """One mono recording with its rate; two rates live in this project, so a bare array is refused everywhere."""
+
+    samples: np.ndarray
+    """float32 [time], nominally -1..1, finite."""
+    sample_rate_hz: int
+    """Samples per second; 16 000 in, 24 000 out."""
+
+    def __post_init__(self) -> None:
+        problem = _samples_problem(self.samples) or _rate_problem(self.sample_rate_hz)
+        if problem:
+            raise AudioError(
+                "make a Waveform",
+                found=problem,
+                expected="finite float32 samples [time] in -1..1 and a positive whole sample rate in Hz",
+                todo="Convert with `samples.astype(np.float32)` (divide int16 by 32768) and repair or drop bad samples.",
+            )
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate_hz
+
+    def resample(self, sample_rate_hz: int) -> Waveform:
+        """Return the same sound at another rate, `ceil(n * new / old)` samples long."""
+        return Waveform(_resample(self.samples, self.sample_rate_hz, sample_rate_hz), sample_rate_hz)
+
+    def slice_s(self, start_s: float, end_s: float) -> Waveform:
+        """Return the part between two times in seconds; times outside the sound are cut to it."""
+        if not start_s <= end_s:
+            raise AudioError(
+                "cut a piece out of a sound",
+                found=f"a start of {start_s} s and an end of {end_s} s",
+                expected="a start that is not after the end",
+                todo="Swap or correct the two times.",
+            )
+        start, end = (max(0, round(t * self.sample_rate_hz)) for t in (start_s, min(end_s, self.duration_s)))
+        return Waveform(self.samples[start:end], self.sample_rate_hz)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Waveform):
+            return NotImplemented
+        return self.sample_rate_hz == other.sample_rate_hz and np.array_equal(self.samples, other.samples)
+
+    def __hash__(self) -> int:
+        return hash((self.sample_rate_hz, len(self.samples)))
+
+
+def _samples_problem(samples: object) -> str | None:
+    if not isinstance(samples, np.ndarray):
+        return f"samples of type {type(samples).__name__}"
+    if samples.dtype != np.float32:
+        return f"samples of dtype {samples.dtype}"
+    if samples.ndim != 1:
+        return f"samples of shape {samples.shape}"
+    bad = int(samples.size - np.count_nonzero(np.isfinite(samples)))
+    return f"{bad} samples that are NaN or infinite" if bad else None
+
+
+def _rate_problem(rate: object) -> str | None:
+    good = isinstance(rate, (int, np.integer)) and not isinstance(rate, bool) and rate > 0
+    return None if good else f"a sample rate of {rate!r}"
+
+
+# --- lengths ------------------------------------------------------------------------------------------------------
+
+
+def n_frames(n_samples: int, *, pad_samples: int = PAD_SAMPLES) -> int:
+    """Count the mel frames of `n_samples` samples at 16 kHz."""
+    return (n_samples + pad_samples) // HOP_SAMPLES
+
+
+def usable_length(frames: int) -> int:
+    """Count the mel frames the encoder is told are valid: the last two of every chunk never are."""
+    return frames - 2
+
+
+def encoder_length(usable: int) -> int:
+    """Count the valid 25 Hz encoder rows of a chunk with `usable` valid mel frames."""
+    return (usable + 1) // 2 // 2
+
+
+def adaptor_length(encoder_rows: int) -> int:
+    """Count the 12.5 Hz adaptor rows, which are the audio tokens; no rows give no token."""
+    return (encoder_rows - 1) // 2 + 1
+
+
+def n_audio_tokens(n_samples_of_chunk: int) -> int:
+    """Count the prompt positions of one chunk of at most 25 s; up to 320 samples take none."""
+    if not 0 <= n_samples_of_chunk <= CHUNK_SAMPLES:
+        raise AudioError(
+            "count the audio tokens of a chunk",
+            found=f"{n_samples_of_chunk} samples",
+            expected=f"0 to {CHUNK_SAMPLES} samples ({CHUNK_S} s at 16 kHz)",
+            todo="Cut the sound with `split_chunks` first and add the counts of its chunks.",
+        )
+    return adaptor_length(encoder_length(usable_length(n_frames(n_samples_of_chunk))))
+
+
+def token_time_s(index: int, *, chunk_index: int = 0) -> tuple[float, float]:
+    """Return start and end in seconds of one 12.5 Hz position.
+
+    The convolutions centre position i at 0.08 i + 0.01 s of its chunk, so positions are 80 ms cells around that
+    centre; the first one starts at 0. With `chunk_index` the times count from the start of the whole sound.
+    """
+    start_s = max(0.0, (index - 0.375) / TOKEN_RATE_HZ)
+    offset_s = float(CHUNK_S * chunk_index)
+    return offset_s + start_s, offset_s + (index + 0.625) / TOKEN_RATE_HZ
+
+
+def split_chunks(waveform: Waveform) -> list[Waveform]:
+    """Cut a 16 kHz sound into chunks of at most 25 s, without overlap; an empty sound has none."""
+    if waveform.sample_rate_hz != INPUT_SAMPLE_RATE_HZ:
+        raise _wrong_rate("cut a sound into chunks", waveform)
+    starts = range(0, len(waveform.samples), CHUNK_SAMPLES)
+    return [Waveform(waveform.samples[start : start + CHUNK_SAMPLES], INPUT_SAMPLE_RATE_HZ) for start in starts]
+
+
+def _wrong_rate(tried: str, waveform: Waveform) -> AudioError:
+    return AudioError(
+        tried,
+        found=f"a sample rate of {waveform.sample_rate_hz} Hz",
+        expected=f"{INPUT_SAMPLE_RATE_HZ} Hz",
+        todo=f"Call `.resample({INPUT_SAMPLE_RATE_HZ})` on it first.",
+    )
+
+
+# --- log-mel ------------------------------------------------------------------------------------------------------
+
+
+def log_mel(
+    samples: Waveform | np.ndarray | torch.Tensor, *, pad_samples: int = PAD_SAMPLES, n_mels: int = N_MELS
+) -> torch.Tensor:
+    """Return the log-mel of one chunk, equal to the official front end.
+
+    Args:
+        samples: A 16 kHz Waveform, or its float samples as array or tensor, [time] or [batch, time] (equal lengths).
+        pad_samples: Zeros added on the right: 479 for the model, 0 for the speech tokenizer.
+        n_mels: Number of mel bins.
+
+    Returns:
+        float32 [n_mels, frames] (or [batch, n_mels, frames]) at 100 Hz, at most 2 below its own maximum, on the
+        samples' device; frames = (time + pad_samples) // 160.
+
+    Raises:
+        AudioError: If the rate is not 16 kHz or there are too few samples for one window.
+    """
+    import torch
+
+    samples = _as_tensor(samples)
+    if samples.shape[-1] == 0 or samples.shape[-1] + pad_samples <= N_FFT // 2:
+        raise AudioError(
+            "make a log-mel",
+            found=f"{samples.shape[-1]} samples and {pad_samples} of padding",
+            expected=f"at least one sample, and more than {N_FFT // 2} with the padding",
+            todo="Leave out empty pieces of sound.",
+        )
+    padded = torch.nn.functional.pad(samples, (0, pad_samples))
+    window = torch.hann_window(N_FFT, device=padded.device)
+    spectrum = torch.stft(padded, N_FFT, HOP_SAMPLES, window=window, center=True, return_complex=True)
+    power = spectrum[..., :-1].abs() ** 2  # the frame centred at the very end is dropped
+    filters = torch.tensor(mel_filters(n_mels), device=padded.device)
+    log_power = (filters @ power).clamp(min=1e-10).log10()
+    floor = log_power.amax(dim=(-2, -1), keepdim=True) - 8.0
+    return (torch.maximum(log_power, floor) + 4.0) / 4.0
+
+
+def _as_tensor(samples: Waveform | np.ndarray | torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if isinstance(samples, Waveform):
+        if samples.sample_rate_hz != INPUT_SAMPLE_RATE_HZ:
+            raise _wrong_rate("make a log-mel", samples)
+        samples = samples.samples
+    tensor = torch.as_tensor(samples)
+    if not tensor.is_floating_point():
+        raise AudioError(
+            "make a log-mel",
+            found=f"samples of dtype {tensor.dtype}",
+            expected="float samples in -1..1",
+            todo="Divide int16 samples by 32768 first.",
+        )
+    return tensor.float()
+
+
+@functools.lru_cache(maxsize=4)
+def mel_filters(n_mels: int = N_MELS) -> np.ndarray:
+    """Return Slaney's area-normalised triangular mel filters for 16 kHz, float32 [n_mels, 201]."""
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(INPUT_SAMPLE_RATE_HZ / 2), n_mels + 2))
+    bins_hz = np.arange(N_FFT // 2 + 1) * (INPUT_SAMPLE_RATE_HZ / N_FFT)
+    distance = edges_hz[:, None] - bins_hz[None, :]
+    widths = np.diff(edges_hz)[:, None]
+    triangles = np.maximum(0, np.minimum(-distance[:-2] / widths[:-1], distance[2:] / widths[1:]))
+    area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
+    return (triangles.astype(np.float32) * area[:, None]).astype(np.float32)
+
+
+_MEL_LINEAR_HZ, _MEL_BREAK_HZ, _MEL_LOG_STEP = 200.0 / 3, 1000.0, math.log(6.4) / 27
+"""Slaney's scale: linear up to 1 kHz, then 27 steps for a factor of 6.4."""
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _MEL_BREAK_HZ:
+        return hz / _MEL_LINEAR_HZ
+    return _MEL_BREAK_HZ / _MEL_LINEAR_HZ + math.log(hz / _MEL_BREAK_HZ) / _MEL_LOG_STEP
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    above = np.maximum(0, mel - _MEL_BREAK_HZ / _MEL_LINEAR_HZ)
+    return np.minimum(mel * _MEL_LINEAR_HZ, _MEL_BREAK_HZ) * np.exp(_MEL_LOG_STEP * above)
+
+
+# --- resampling ---------------------------------------------------------------------------------------------------
+
+
+def _resample(samples: np.ndarray, old_hz: int, new_hz: int) -> np.ndarray:
+    """Resample float32 [time] with a Hann-windowed sinc; length ceil(n * new / old), silence beyond the ends."""
+    from scipy.signal import upfirdn
+
+    divisor = math.gcd(int(old_hz), int(new_hz))
+    old, new = int(old_hz) // divisor, int(new_hz) // divisor
+    if old == new or not len(samples):
+        return samples
+    kernel, delay = _sinc_kernel(old, new)
+    start, length = delay // old, -(-len(samples) * new // old)
+    return upfirdn(kernel, samples, up=new, down=old)[start : start + length].astype(np.float32, copy=False)
+
+
+@functools.lru_cache(maxsize=16)
+def _sinc_kernel(old: int, new: int) -> tuple[np.ndarray, int]:
+    """Return the low-pass on the common fine grid (`new` points per old sample) and its centre, a multiple of `old`."""
+    cutoff = min(old, new) * _SINC_ROLLOFF
+    half = math.ceil(_SINC_WIDTH * old * new / cutoff)
+    delay = -(-half // old) * old
+    crossings = np.arange(-delay, half + 1) * (cutoff / (old * new))
+    window = np.where(np.abs(crossings) < _SINC_WIDTH, np.cos(crossings * (np.pi / (2 * _SINC_WIDTH))) ** 2, 0.0)
+    return (np.sinc(crossings) * window * (cutoff / old)).astype(np.float32), delay
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+Source = str | os.PathLike | bytes | BinaryIO
+"""What a sound can be read from: a path, the bytes of a file, or an open binary file."""
+
+_RATES_HZ = range(1_000, 768_001)
+_BLOCK_FRAMES = 1 << 18
+_SHORTFALL_S = 0.1
+"""A file that ends this much before its header says is refused as cut short."""
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's count for streams whose header does not tell."""
+_FFMPEG_LIMIT_S = 180
+_FFMPEG_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,flac,wav,w64,aiff,caf,asf,amr,amrnb,amrwb,ac3,eac3,avi,flv,"
+    "mpeg,mpegts,au,ape,wv,tta"
+)
+"""Containers handed to ffmpeg; playlists, which may name other files, are not among them."""
+
+
+def load_waveform(
+    source: Source,
+    *,
+    sample_rate_hz: int = INPUT_SAMPLE_RATE_HZ,
+    max_seconds: float = 1800.0,
+    channel: Literal["mean", "first"] = "mean",
+    min_seconds: float = 0.0,
+) -> Waveform:
+    """Read any sound as one mono channel at the wanted rate.
+
+    libsndfile reads WAV, FLAC, MP3, OGG and others; what it cannot (m4a, webm, ...) goes through ffmpeg if there.
+
+    Args:
+        source: Path, bytes of a file, or binary file object.
+        sample_rate_hz: Rate of the result.
+        max_seconds: Longer files are refused, from the header where it tells, else as soon as decoding passes it.
+        channel: "mean" of all channels, or the "first" one as the official code takes.
+        min_seconds: Shorter files are refused; an empty one always is.
+
+    Raises:
+        AudioError: Missing, empty, too long, too short, damaged, cut short, unknown, or NaN inside; a sentence each.
+    """
+    if channel not in ("mean", "first"):
+        raise AudioError(
+            "read a sound",
+            found=f"channel={channel!r}",
+            expected='"mean" or "first"',
+            todo="Use `mean` unless the official front end has to be matched.",
+        )
+    file, name = _open_source(source)
+    with tempfile.TemporaryDirectory(prefix="sound-") as folder, file:
+        sound = _open_sound(file, name, max_seconds, Path(folder))
+        with sound:
+            _check_header(sound, file, name, max_seconds)
+            samples = _decode_mono(sound, name, max_seconds, channel)
+            rate = sound.samplerate
+    if len(samples) == 0 or len(samples) < min_seconds * rate:
+        raise _unreadable(
+            name,
+            f"{len(samples) / rate:.2f} s of sound",
+            f"at least {max(min_seconds, 0.01):g} s",
+            "Record again and speak for a moment.",
+        )
+    _check_finite(samples, name)
+    return Waveform(samples, rate).resample(sample_rate_hz)
+
+
+def save_waveform(path: str | os.PathLike, waveform: Waveform) -> None:
+    """Write a sound as 16-bit WAV, FLAC or OGG, by the ending of `path`; louder than full scale is clipped.
+
+    Raises:
+        AudioError: If the ending is unknown or the file cannot be written.
+    """
+    import soundfile
+
+    try:
+        soundfile.write(os.fspath(path), np.clip(waveform.samples, -1.0, 1.0), waveform.sample_rate_hz)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        raise AudioError(
+            f"write {os.fspath(path)!r}",
+            found=f"this problem: {str(error).rstrip('.')}",
+            expected="a writable path that ends in .wav, .flac or .ogg",
+            todo="Choose another name or folder, or free some disk space.",
+        ) from error
+
+
+def quality_note(waveform: Waveform) -> str | None:
+    """Say in a few words what will keep a sound from being understood; None if nothing stands out.
+
+    The thresholds are plain: under 0.1 s, peak under -60 dB, RMS under -50 dB, 0.1 % of samples at full scale.
+    """
+    size = np.abs(waveform.samples)
+    if waveform.duration_s < 0.1:
+        return f"too short: {1000 * waveform.duration_s:.0f} ms"
+    if size.max() < 1e-3:
+        return "silent"
+    if math.sqrt(float(np.mean(np.square(size, dtype=np.float64)))) < 10 ** (-50 / 20):
+        return "very quiet"
+    return "clipped" if np.mean(size >= 0.999) > 1e-3 else None
+
+
+def _unreadable(name: str, found: str, expected: str, todo: str) -> AudioError:
+    return AudioError(f"read {name}", found=found, expected=expected, todo=todo)
+
+
+def _open_source(source: Source) -> tuple[BinaryIO, str]:
+    """Open what was given as a seekable binary file, with the name that messages use."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        file, name = io.BytesIO(source), "the sound"
+    elif hasattr(source, "read"):
+        name = repr(Path(getattr(source, "name", "")).name) if isinstance(getattr(source, "name", 0), str) else "the sound"
+        file = io.BytesIO(source.read())
+    else:
+        file, name = _open_path(source)
+    if file.seek(0, os.SEEK_END) == 0:
+        file.close()
+        raise _unreadable(name, "an empty file (0 bytes)", "a recording", "Record or copy it again.")
+    file.seek(0)
+    return file, name
+
+
+def _open_path(source: str | os.PathLike) -> tuple[BinaryIO, str]:
+    try:
+        path = Path(source)
+    except TypeError as error:
+        found = f"an object of type {type(source).__name__}"
+        raise _unreadable(
+            "a sound", found, "a path, bytes or a binary file", "Wrap arrays in `Waveform`; they need no reading."
+        ) from error
+    name = repr(path.name)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise _unreadable(name, found, "a sound file", f"Check the path: {path}.")
+    try:
+        return path.open("rb"), name
+    except OSError as error:
+        todo = "Check that the file may be read."
+        raise _unreadable(name, f"this problem: {error.strerror}", "a readable file", todo) from error
+
+
+def _open_sound(file: BinaryIO, name: str, max_seconds: float, folder: Path) -> soundfile.SoundFile:
+    """Open with libsndfile, else convert with ffmpeg into `folder` and open that."""
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
+        file.seek(0)
+        kind = _kind(file.read(512))
+    if kind == "text":
+        raise _unreadable(name, "text, not sound", "a sound file", "Choose the recording itself.")
+    return soundfile.SoundFile(_convert(file, name, kind, max_seconds, folder))
+
+
+def _kind(head: bytes) -> str:
+    """Name a kind of file by its first bytes, for messages."""
+    if head[4:8] == b"ftyp":
+        return "MPEG-4 sound (m4a)"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "WebM or Matroska sound"
+    printable = sum(byte in b"\t\n\r\f\x1b" or 32 <= byte < 127 or byte >= 128 for byte in head)
+    known = head[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM") or head[:3] == b"ID3"
+    return "text" if printable == len(head) and not known else "bytes of no known sound format"
+
+
+def _check_header(sound: soundfile.SoundFile, file: BinaryIO, name: str, max_seconds: float) -> None:
+    """Refuse odd rates, too long and cut-off files before anything is decoded."""
+    rate = sound.samplerate
+    if rate not in _RATES_HZ:
+        expected = f"{_RATES_HZ[0]} to {_RATES_HZ[-1]} Hz"
+        raise _unreadable(name, f"a sample rate of {rate} Hz", expected, "Check how the file was made.")
+    if _UNKNOWN_FRAMES > sound.frames > max_seconds * rate:
+        raise _too_long(name, f"{sound.frames / rate:.0f} s of sound", max_seconds)
+    promised, present = _wav_data_bytes(file)
+    if promised > present > 0:
+        _check_complete(sound.frames, sound.frames * promised / present, rate, name)
+
+
+def _too_long(name: str, found: str, max_seconds: float) -> AudioError:
+    return _unreadable(name, found, f"at most {max_seconds:g} s", "Cut the recording into shorter files.")
+
+
+def _check_complete(frames: int, promised_frames: float, rate: int, name: str) -> None:
+    if promised_frames < _UNKNOWN_FRAMES and frames < promised_frames - _SHORTFALL_S * rate:
+        found = f"only {frames / rate:.2f} s of the {promised_frames / rate:.2f} s that its header promises"
+        raise _unreadable(name, found, "a complete file", "It was cut short: copy, download or export it again.")
+
+
+def _wav_data_bytes(file: BinaryIO) -> tuple[int, int]:
+    """Return how many bytes of samples a WAV header promises and how many are there; (0, 0) if it does not say."""
+    position, size = file.tell(), file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        if file.read(12)[::8] != b"RW":
+            return 0, 0
+        while len(header := file.read(8)) == 8:
+            tag, length = struct.unpack("<4sI", header)
+            if tag == b"data":
+                streamed = length >= 0x7FFF_0000  # written to a pipe: the length was not known
+                return (0, 0) if streamed else (length, size - file.tell())
+            file.seek(length + length % 2, os.SEEK_CUR)
+        return 0, 0
+    finally:
+        file.seek(position)
+
+
+def _decode_mono(sound: soundfile.SoundFile, name: str, max_seconds: float, channel: str) -> np.ndarray:
+    """Decode block by block into one channel, so that many channels never lie in memory at once."""
+    import soundfile
+
+    blocks, frames, rate = [np.zeros(0, np.float32)], 0, sound.samplerate
+    try:
+        while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            blocks.append(block[:, 0] if channel == "first" else block.mean(axis=1, dtype=np.float32))
+            frames += len(block)
+            if frames > max_seconds * rate:
+                raise _too_long(name, f"more than {frames / rate:.0f} s of sound", max_seconds)
+    except soundfile.LibsndfileError as error:
+        found = f"damage after {frames / rate:.2f} s ({str(error).rstrip('.')})"
+        raise _unreadable(name, found, "a complete file", "Copy, download or export it again.") from error
+    _check_complete(frames, sound.frames, rate, name)
+    return np.concatenate(blocks)
+
+
+def _check_finite(samples: np.ndarray, name: str) -> None:
+    bad = int(samples.size - np.count_nonzero(np.isfinite(samples)))
+    if bad:
+        found = f"{bad} of {samples.size} samples that are NaN or infinite"
+        raise _unreadable(name, found, "finite samples", "The program that wrote it failed: export it again as PCM.")
+
+
+def _convert(file: BinaryIO, name: str, kind: str, max_seconds: float, folder: Path) -> str:
+    """Decode with ffmpeg into a WAV in `folder`, at most a second more than is allowed; return its path."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        todo = "Install ffmpeg (`apt-get install ffmpeg`), or save the recording as WAV, FLAC or MP3."
+        raise _unreadable(name, f"{kind}, which needs ffmpeg, and no ffmpeg", "a file that libsndfile reads", todo)
+    copy, result = folder / "input", folder / "output.wav"
+    with copy.open("wb") as target:
+        file.seek(0)
+        shutil.copyfileobj(file, target)
+    limits = ["-protocol_whitelist", "file", "-format_whitelist", _FFMPEG_FORMATS]
+    _check_duration(copy, name, max_seconds, limits)
+    command = [ffmpeg, "-nostdin", "-v", "error", *limits, "-t", str(max_seconds + 1), "-i", f"file:{copy}"]
+    command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", str(result)]
+    problem = _run(command)
+    if problem is not None or not result.exists():
+        found = f"{kind} that ffmpeg cannot decode ({(problem or 'no sound').replace(str(copy), name)})"
+        raise _unreadable(name, found, "a complete sound file", "Choose another file, or export this one again as WAV.")
+    return str(result)
+
+
+def _check_duration(path: Path, name: str, max_seconds: float, limits: list[str]) -> None:
+    """Refuse by the length ffprobe reads from the header; where it is not told, decoding is bounded instead."""
+    ffprobe = shutil.which("ffprobe")
+    if ffprobe is None:
+        return
+    command = [ffprobe, "-v", "error", *limits, "-show_entries", "format=duration", "-of", "csv=p=0", f"file:{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_FFMPEG_LIMIT_S, check=False)
+    try:
+        seconds = float(done.stdout)
+    except ValueError:
+        return
+    if seconds > max_seconds:
+        raise _too_long(name, f"{seconds:.0f} s of sound", max_seconds)
+
+
+def _run(command: list[str]) -> str | None:
+    """Run ffmpeg under a time limit; return the last line of what went wrong, or None."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_FFMPEG_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"still working after {_FFMPEG_LIMIT_S} s"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
