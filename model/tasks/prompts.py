@@ -1,0 +1,27 @@
+"""The texts a model was trained to obey: the only place where a task prompt is written.
+
+They are interface constants: results depend on every character, so they are kept as the official examples
+have them and are never paraphrased elsewhere.
+
+Source: the official Step-Audio 2 examples; the English twin of the translation prompt is from there too.
+"""
+
+ASR = "请记录下你所听到的语音内容。"
+"""System prompt: write down the speech you hear."""
+TRANSLATE_TO_ZH = "请仔细聆听这段语音，然后将其内容翻译成中文。"
+TRANSLATE_TO_ZH_IN_ENGLISH = (
+    "Please listen carefully to this audio and then translate its content into Chinese."
+)
+TRANSLATE_TO_ZH_SPOKEN = "请仔细聆听这段语音，然后将其内容翻译成中文并用语音播报。"
+CAPTION = "Please briefly explain the important events involved in this audio clip."
+CHAT = "You are a helpful assistant."
+PARALINGUISTIC = "请用语音与我交流。"
+BASE_SPEAK = "以自然的语速读出下面的文字。\n"
+"""Base model: the text to read follows, then `<tts_start>`; no roles."""
+BASE_TRANSLATE_TO_EN_SPOKEN = "将下面的文本翻译成英文，并用语音播报。\n"
+
+
+def all_texts() -> tuple[str, ...]:
+    """Every prompt, for whoever has to cover them (a tokenizer, a test)."""
+    values = ((name, value) for name, value in globals().items() if name.isupper())
+    return tuple(value for _, value in values if isinstance(value, str))
