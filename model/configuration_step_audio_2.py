@@ -113,6 +113,7 @@ class StepAudio2Config(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         text, audio = self.text_config, self.audio_encoder_config
+        self.tie_word_embeddings = self.tie_word_embeddings or text.tie_word_embeddings
         if audio.llm_dim != text.hidden_size:
             raise ValueError(
                 f"Step-Audio 2 config: the adaptor ends in llm_dim={audio.llm_dim} but the decoder reads "
