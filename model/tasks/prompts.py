@@ -9,9 +9,7 @@ Source: the official Step-Audio 2 examples; the English twin of the translation 
 ASR = "请记录下你所听到的语音内容。"
 """System prompt: write down the speech you hear."""
 TRANSLATE_TO_ZH = "请仔细聆听这段语音，然后将其内容翻译成中文。"
-TRANSLATE_TO_ZH_IN_ENGLISH = (
-    "Please listen carefully to this audio and then translate its content into Chinese."
-)
+TRANSLATE_TO_ZH_IN_ENGLISH = "Please listen carefully to this audio and then translate its content into Chinese."
 TRANSLATE_TO_ZH_SPOKEN = "请仔细聆听这段语音，然后将其内容翻译成中文并用语音播报。"
 CAPTION = "Please briefly explain the important events involved in this audio clip."
 CHAT = "You are a helpful assistant."
