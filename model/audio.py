@@ -11,8 +11,8 @@ How many positions a chunk takes in the prompt follows from its length alone:
               --encoder_length--> (T - 1) // 2 // 2    25 Hz, after a strided convolution and pooling
               --adaptor_length--> (n - 1) // 2 + 1     12.5 Hz: the audio tokens
 
-This file knows nothing of prompts, tokenizers or networks. torch is imported only where a mel is made, so that
-the app starts fast. Reading and the resampler's arithmetic for files live here too; nothing else opens a sound.
+This file knows nothing of prompts, tokenizers or networks; how files are decoded is in `audio_file.py`, which only
+this file calls. torch is imported only where a mel is made, so that the app starts fast.
 
 Source: Step-Audio 2 `utils.py` (mel, lengths), Whisper `audio.py`; resampling is the Hann-windowed sinc
 (width 6, roll-off 0.99) that torchaudio uses by default.
@@ -21,23 +21,17 @@ Source: Step-Audio 2 `utils.py` (mel, lengths), Whisper `audio.py`; resampling i
 from __future__ import annotations
 
 import functools
-import io
 import math
 import os
-import shutil
-import struct
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from model.audio_file import Source, decode_mono, unreadable
 from model.errors import AudioError
 
 if TYPE_CHECKING:
-    import soundfile
     import torch
 
 INPUT_SAMPLE_RATE_HZ = 16_000
@@ -78,7 +72,7 @@ class Waveform:
                 "make a Waveform",
                 found=problem,
                 expected="finite float32 samples [time] in -1..1 and a positive whole sample rate in Hz",
-                todo="Convert with `samples.astype(np.float32)` (divide int16 by 32768) and repair or drop bad samples.",
+                todo="Convert with `samples.astype(np.float32)` (int16: divide by 32768); repair or drop bad samples.",
             )
 
     @property
@@ -88,6 +82,10 @@ class Waveform:
 
     def resample(self, sample_rate_hz: int) -> Waveform:
         """Return the same sound at another rate, `ceil(n * new / old)` samples long."""
+        problem = _rate_problem(sample_rate_hz)
+        if problem:
+            todo = f"Name a rate such as {INPUT_SAMPLE_RATE_HZ}."
+            raise AudioError("resample a sound", found=problem, expected="a positive whole number of Hz", todo=todo)
         return Waveform(_resample(self.samples, self.sample_rate_hz, sample_rate_hz), sample_rate_hz)
 
     def slice_s(self, start_s: float, end_s: float) -> Waveform:
@@ -118,8 +116,12 @@ def _samples_problem(samples: object) -> str | None:
         return f"samples of dtype {samples.dtype}"
     if samples.ndim != 1:
         return f"samples of shape {samples.shape}"
-    bad = int(samples.size - np.count_nonzero(np.isfinite(samples)))
+    bad = _count_bad(samples)
     return f"{bad} samples that are NaN or infinite" if bad else None
+
+
+def _count_bad(samples: np.ndarray) -> int:
+    return int(samples.size - np.count_nonzero(np.isfinite(samples)))
 
 
 def _rate_problem(rate: object) -> str | None:
@@ -302,23 +304,7 @@ def _sinc_kernel(old: int, new: int) -> tuple[np.ndarray, int]:
     return (np.sinc(crossings) * window * (cutoff / old)).astype(np.float32), delay
 
 
-# --- files --------------------------------------------------------------------------------------------------------
-
-Source = str | os.PathLike | bytes | BinaryIO
-"""What a sound can be read from: a path, the bytes of a file, or an open binary file."""
-
-_RATES_HZ = range(1_000, 768_001)
-_BLOCK_FRAMES = 1 << 18
-_SHORTFALL_S = 0.1
-"""A file that ends this much before its header says is refused as cut short."""
-_UNKNOWN_FRAMES = 1 << 62
-"""libsndfile's count for streams whose header does not tell."""
-_FFMPEG_LIMIT_S = 180
-_FFMPEG_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,flac,wav,w64,aiff,caf,asf,amr,amrnb,amrwb,ac3,eac3,avi,flv,"
-    "mpeg,mpegts,au,ape,wv,tta"
-)
-"""Containers handed to ffmpeg; playlists, which may name other files, are not among them."""
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def load_waveform(
@@ -350,21 +336,14 @@ def load_waveform(
             expected='"mean" or "first"',
             todo="Use `mean` unless the official front end has to be matched.",
         )
-    file, name = _open_source(source)
-    with tempfile.TemporaryDirectory(prefix="sound-") as folder, file:
-        sound = _open_sound(file, name, max_seconds, Path(folder))
-        with sound:
-            _check_header(sound, file, name, max_seconds)
-            samples = _decode_mono(sound, name, max_seconds, channel)
-            rate = sound.samplerate
+    samples, rate, name = decode_mono(source, max_seconds=max_seconds, channel=channel)
     if len(samples) == 0 or len(samples) < min_seconds * rate:
-        raise _unreadable(
-            name,
-            f"{len(samples) / rate:.2f} s of sound",
-            f"at least {max(min_seconds, 0.01):g} s",
-            "Record again and speak for a moment.",
-        )
-    _check_finite(samples, name)
+        found, expected = f"{len(samples) / rate:.2f} s of sound", f"at least {max(min_seconds, 0.01):g} s"
+        raise unreadable(name, found, expected, "Record again, or check that the file is complete.")
+    bad = _count_bad(samples)
+    if bad:
+        found = f"{bad} of {samples.size} samples that are NaN or infinite"
+        raise unreadable(name, found, "finite samples", "The program that wrote it failed: export it again as PCM.")
     return Waveform(samples, rate).resample(sample_rate_hz)
 
 
@@ -400,180 +379,3 @@ def quality_note(waveform: Waveform) -> str | None:
     if math.sqrt(float(np.mean(np.square(size, dtype=np.float64)))) < 10 ** (-50 / 20):
         return "very quiet"
     return "clipped" if np.mean(size >= 0.999) > 1e-3 else None
-
-
-def _unreadable(name: str, found: str, expected: str, todo: str) -> AudioError:
-    return AudioError(f"read {name}", found=found, expected=expected, todo=todo)
-
-
-def _open_source(source: Source) -> tuple[BinaryIO, str]:
-    """Open what was given as a seekable binary file, with the name that messages use."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        file, name = io.BytesIO(source), "the sound"
-    elif hasattr(source, "read"):
-        name = repr(Path(getattr(source, "name", "")).name) if isinstance(getattr(source, "name", 0), str) else "the sound"
-        file = io.BytesIO(source.read())
-    else:
-        file, name = _open_path(source)
-    if file.seek(0, os.SEEK_END) == 0:
-        file.close()
-        raise _unreadable(name, "an empty file (0 bytes)", "a recording", "Record or copy it again.")
-    file.seek(0)
-    return file, name
-
-
-def _open_path(source: str | os.PathLike) -> tuple[BinaryIO, str]:
-    try:
-        path = Path(source)
-    except TypeError as error:
-        found = f"an object of type {type(source).__name__}"
-        raise _unreadable(
-            "a sound", found, "a path, bytes or a binary file", "Wrap arrays in `Waveform`; they need no reading."
-        ) from error
-    name = repr(path.name)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise _unreadable(name, found, "a sound file", f"Check the path: {path}.")
-    try:
-        return path.open("rb"), name
-    except OSError as error:
-        todo = "Check that the file may be read."
-        raise _unreadable(name, f"this problem: {error.strerror}", "a readable file", todo) from error
-
-
-def _open_sound(file: BinaryIO, name: str, max_seconds: float, folder: Path) -> soundfile.SoundFile:
-    """Open with libsndfile, else convert with ffmpeg into `folder` and open that."""
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
-        file.seek(0)
-        kind = _kind(file.read(512))
-    if kind == "text":
-        raise _unreadable(name, "text, not sound", "a sound file", "Choose the recording itself.")
-    return soundfile.SoundFile(_convert(file, name, kind, max_seconds, folder))
-
-
-def _kind(head: bytes) -> str:
-    """Name a kind of file by its first bytes, for messages."""
-    if head[4:8] == b"ftyp":
-        return "MPEG-4 sound (m4a)"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "WebM or Matroska sound"
-    printable = sum(byte in b"\t\n\r\f\x1b" or 32 <= byte < 127 or byte >= 128 for byte in head)
-    known = head[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM") or head[:3] == b"ID3"
-    return "text" if printable == len(head) and not known else "bytes of no known sound format"
-
-
-def _check_header(sound: soundfile.SoundFile, file: BinaryIO, name: str, max_seconds: float) -> None:
-    """Refuse odd rates, too long and cut-off files before anything is decoded."""
-    rate = sound.samplerate
-    if rate not in _RATES_HZ:
-        expected = f"{_RATES_HZ[0]} to {_RATES_HZ[-1]} Hz"
-        raise _unreadable(name, f"a sample rate of {rate} Hz", expected, "Check how the file was made.")
-    if _UNKNOWN_FRAMES > sound.frames > max_seconds * rate:
-        raise _too_long(name, f"{sound.frames / rate:.0f} s of sound", max_seconds)
-    promised, present = _wav_data_bytes(file)
-    if promised > present > 0:
-        _check_complete(sound.frames, sound.frames * promised / present, rate, name)
-
-
-def _too_long(name: str, found: str, max_seconds: float) -> AudioError:
-    return _unreadable(name, found, f"at most {max_seconds:g} s", "Cut the recording into shorter files.")
-
-
-def _check_complete(frames: int, promised_frames: float, rate: int, name: str) -> None:
-    if promised_frames < _UNKNOWN_FRAMES and frames < promised_frames - _SHORTFALL_S * rate:
-        found = f"only {frames / rate:.2f} s of the {promised_frames / rate:.2f} s that its header promises"
-        raise _unreadable(name, found, "a complete file", "It was cut short: copy, download or export it again.")
-
-
-def _wav_data_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return how many bytes of samples a WAV header promises and how many are there; (0, 0) if it does not say."""
-    position, size = file.tell(), file.seek(0, os.SEEK_END)
-    file.seek(0)
-    try:
-        if file.read(12)[::8] != b"RW":
-            return 0, 0
-        while len(header := file.read(8)) == 8:
-            tag, length = struct.unpack("<4sI", header)
-            if tag == b"data":
-                streamed = length >= 0x7FFF_0000  # written to a pipe: the length was not known
-                return (0, 0) if streamed else (length, size - file.tell())
-            file.seek(length + length % 2, os.SEEK_CUR)
-        return 0, 0
-    finally:
-        file.seek(position)
-
-
-def _decode_mono(sound: soundfile.SoundFile, name: str, max_seconds: float, channel: str) -> np.ndarray:
-    """Decode block by block into one channel, so that many channels never lie in memory at once."""
-    import soundfile
-
-    blocks, frames, rate = [np.zeros(0, np.float32)], 0, sound.samplerate
-    try:
-        while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-            blocks.append(block[:, 0] if channel == "first" else block.mean(axis=1, dtype=np.float32))
-            frames += len(block)
-            if frames > max_seconds * rate:
-                raise _too_long(name, f"more than {frames / rate:.0f} s of sound", max_seconds)
-    except soundfile.LibsndfileError as error:
-        found = f"damage after {frames / rate:.2f} s ({str(error).rstrip('.')})"
-        raise _unreadable(name, found, "a complete file", "Copy, download or export it again.") from error
-    _check_complete(frames, sound.frames, rate, name)
-    return np.concatenate(blocks)
-
-
-def _check_finite(samples: np.ndarray, name: str) -> None:
-    bad = int(samples.size - np.count_nonzero(np.isfinite(samples)))
-    if bad:
-        found = f"{bad} of {samples.size} samples that are NaN or infinite"
-        raise _unreadable(name, found, "finite samples", "The program that wrote it failed: export it again as PCM.")
-
-
-def _convert(file: BinaryIO, name: str, kind: str, max_seconds: float, folder: Path) -> str:
-    """Decode with ffmpeg into a WAV in `folder`, at most a second more than is allowed; return its path."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        todo = "Install ffmpeg (`apt-get install ffmpeg`), or save the recording as WAV, FLAC or MP3."
-        raise _unreadable(name, f"{kind}, which needs ffmpeg, and no ffmpeg", "a file that libsndfile reads", todo)
-    copy, result = folder / "input", folder / "output.wav"
-    with copy.open("wb") as target:
-        file.seek(0)
-        shutil.copyfileobj(file, target)
-    limits = ["-protocol_whitelist", "file", "-format_whitelist", _FFMPEG_FORMATS]
-    _check_duration(copy, name, max_seconds, limits)
-    command = [ffmpeg, "-nostdin", "-v", "error", *limits, "-t", str(max_seconds + 1), "-i", f"file:{copy}"]
-    command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", str(result)]
-    problem = _run(command)
-    if problem is not None or not result.exists():
-        found = f"{kind} that ffmpeg cannot decode ({(problem or 'no sound').replace(str(copy), name)})"
-        raise _unreadable(name, found, "a complete sound file", "Choose another file, or export this one again as WAV.")
-    return str(result)
-
-
-def _check_duration(path: Path, name: str, max_seconds: float, limits: list[str]) -> None:
-    """Refuse by the length ffprobe reads from the header; where it is not told, decoding is bounded instead."""
-    ffprobe = shutil.which("ffprobe")
-    if ffprobe is None:
-        return
-    command = [ffprobe, "-v", "error", *limits, "-show_entries", "format=duration", "-of", "csv=p=0", f"file:{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_FFMPEG_LIMIT_S, check=False)
-    try:
-        seconds = float(done.stdout)
-    except ValueError:
-        return
-    if seconds > max_seconds:
-        raise _too_long(name, f"{seconds:.0f} s of sound", max_seconds)
-
-
-def _run(command: list[str]) -> str | None:
-    """Run ffmpeg under a time limit; return the last line of what went wrong, or None."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_FFMPEG_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"still working after {_FFMPEG_LIMIT_S} s"
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
