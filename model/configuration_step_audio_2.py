@@ -9,8 +9,9 @@ Source: stepfun-ai/Step-Audio-2-mini, configuration_step_audio_2.py (field names
 
 from transformers import AutoConfig, PreTrainedConfig, Qwen2Config
 
-OFFICIAL_EOS_IDS = (151643, 151645, 151665)
-"""`<|endoftext|>`, `<|im_end|>` and `<|EOT|>`: any of them ends a reply of an official checkpoint."""
+from model.tokens import TokenIds
+
+OFFICIAL_IDS = TokenIds.official()
 
 
 class StepAudio2EncoderConfig(PreTrainedConfig):
@@ -77,7 +78,7 @@ class StepAudio2TextConfig(Qwen2Config):
 
     def _widened_eos(self) -> list[int]:
         given = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        known = [i for i in OFFICIAL_EOS_IDS if self.vocab_size > max(OFFICIAL_EOS_IDS)]
+        known = OFFICIAL_IDS.eos if self.vocab_size > max(OFFICIAL_IDS.eos) else ()
         return list(dict.fromkeys([*known, *(i for i in given if i is not None)]))
 
     def set_window(self, window: int | None):
@@ -101,9 +102,9 @@ class StepAudio2Config(PreTrainedConfig):
     max_window_layers: int | None = None
     adapter_hidden_size: int = 2048
     """Width between the two linear layers of the adaptor; a literal in the official code."""
-    audio_start_token_id: int = 151688
+    audio_start_token_id: int = OFFICIAL_IDS.audio_start
     """Id in front of a block of sound; the k-th one takes the features of the k-th clip."""
-    audio_patch_token_id: int = 151690
+    audio_patch_token_id: int = OFFICIAL_IDS.audio_patch
     """Id that fills the block, one for each feature."""
     attention_window: int | None = None
     """Newest keys a decoder query may see. None (all) is what serving engines do and what published numbers mean;

@@ -61,8 +61,11 @@ class EncoderAttention(nn.Module):
         Returns:
             Result [clip, frame, width] and weights [clip, head, query, key] or None; rows sum to 1.
         """
-        q, k, v = (proj(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for proj in (self.query, self.key, self.value))
-        mask = key_mask.to(q.dtype)
+        q, k, v = (
+            project(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+            for project in (self.query, self.key, self.value)
+        )
+        mask = key_mask.clamp(min=torch.finfo(q.dtype).min / 2).to(q.dtype)  # float16 has no -1e10
         weights = None
         if need_weights:
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + mask
@@ -213,15 +216,19 @@ class StepAudio2PreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Draw the decoder like Qwen2; give encoder and adaptor torch's own fan-in scaling, and sinusoidal positions."""
-        super()._init_weights(module)
-        # Parents come after their children, so this replaces what the line above drew for the layers inside.
-        if isinstance(module, AudioEncoder | Adaptor):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear | nn.Conv1d):
-                    init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
+        """Draw the decoder like Qwen2; scale encoder and adaptor by their fan-in, with sinusoidal positions."""
         if isinstance(module, AudioEncoder):
             init.copy_(module.positional_embedding.weight, sinusoids(*module.positional_embedding.weight.shape))
+        elif isinstance(module, nn.Linear | nn.Conv1d) and self._hears(module):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif not (isinstance(module, nn.Embedding) and self._hears(module)):
+            super()._init_weights(module)
+
+    def _hears(self, module: nn.Module) -> bool:
+        """Whether a layer belongs to the encoder or the adaptor."""
+        return any(module is layer for part in (self.encoder, self.adapter) for layer in part.modules())
 
 
 class StepAudio2ForCausalLM(StepAudio2PreTrainedModel, GenerationMixin):

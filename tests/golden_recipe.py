@@ -68,3 +68,21 @@ def read_arrays(name: str) -> dict[str, np.ndarray]:
 def to_float_wave(samples: np.ndarray) -> np.ndarray:
     """Return a stored int16 wave as float32 in [-1, 1)."""
     return (samples / 32768.0).astype(np.float32)
+
+
+def read_mels(clips: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return stored mels padded to one batch, [clip, 128, T], and their valid frames (frames - 2), [clip]."""
+    stored = read_arrays("frontend.npz")
+    mels = [torch.from_numpy(stored[f"mel__{name}"]) for name in clips]
+    longest = max(mel.shape[1] for mel in mels)
+    padded = [torch.nn.functional.pad(mel, (0, longest - mel.shape[1])) for mel in mels]
+    return torch.stack(padded), torch.tensor([mel.shape[1] - 2 for mel in mels], dtype=torch.int32)
+
+
+def read_prompt(case: str) -> dict[str, torch.Tensor]:
+    """Return the model inputs of one decoder case: ids, mask and, where it has clips, wavs and wav_lens."""
+    arrays = read_arrays("lm.npz")
+    names = ("input_ids", "attention_mask")
+    prompt = {name: torch.from_numpy(arrays[f"{case}__{name}"]).long() for name in names}
+    clips = read_json("cases.json")["lm"]["cases"][case]["clips"]
+    return prompt | (dict(zip(("wavs", "wav_lens"), read_mels(clips), strict=True)) if clips else {})
