@@ -1,9 +1,9 @@
 """Changes of voice and of place: what one spoken sentence can sound like.
 
-Two kinds. The **voice** changes with WORLD (pitch, its range, formants, rate, breath, whisper), slow but free in every
-direction, or with :func:`resize_voice`, a resampling that makes the speaker smaller or larger: pitch, formants and rate
-together, in two milliseconds. The **place** changes with :func:`augment`: room, noise, telephone, level, overload. It never
-moves anything in time, so word times stay true.
+Two kinds. The **voice** changes with WORLD (pitch, its range, formants, rate, breath, whisper), slow but free in
+every direction, or with :func:`resize_voice`, a resampling that makes the speaker smaller or larger: pitch, formants
+and rate together, in two milliseconds. The **place** changes with :func:`augment`: room, noise, telephone, level,
+overload. It never moves anything in time, so word times stay true.
 
 Source: WORLD (Morise et al. 2016) through pyworld; room responses are decaying noise after a few echoes.
 """
@@ -36,8 +36,8 @@ _PEAK = 0.7
 def world_library() -> ModuleType:
     """Load pyworld's compiled part.
 
-    Its ``__init__`` asks ``pkg_resources`` for a version number and fails where setuptools no longer ships that module, so
-    the extension is loaded by itself.
+    Its ``__init__`` asks ``pkg_resources`` for a version number and fails where setuptools no longer ships that module,
+    so the extension is loaded by itself.
 
     Raises:
         StepAudioError: When pyworld is not installed.
@@ -53,10 +53,10 @@ def world_library() -> ModuleType:
                 spec.loader.exec_module(module)
                 return module
     raise StepAudioError(
-        "Loading the WORLD vocoder",
+        "load the WORLD vocoder",
         found="no compiled pyworld among the installed packages",
         expected="the package pyworld for " + sys.version.split()[0],
-        todo="pip install pyworld",
+        todo="Run: pip install pyworld.",
     )
 
 
@@ -77,7 +77,8 @@ class WorldFrames:
     def __post_init__(self) -> None:
         """Refuse parts of different lengths."""
         if not len(self.f0) == len(self.envelope) == len(self.aperiodicity):
-            raise ValueError(f"WORLD frames differ in length: {len(self)}, {len(self.envelope)}, {len(self.aperiodicity)}.")
+            lengths = [len(part) for part in (self.f0, self.envelope, self.aperiodicity)]
+            raise ValueError(f"WORLD frames differ in length: {lengths}.")
 
     def __len__(self) -> int:
         return len(self.f0)
@@ -113,7 +114,9 @@ def world_analyse(samples: np.ndarray) -> WorldFrames:
     return WorldFrames(f0.astype(np.float32), coded.astype(np.float32), bands.astype(np.float32))
 
 
-def world_synthesise(frames: WorldFrames, *, formant: float = 1.0, breath: float = 0.0, whisper: bool = False) -> np.ndarray:
+def world_synthesise(
+    frames: WorldFrames, *, formant: float = 1.0, breath: float = 0.0, whisper: bool = False
+) -> np.ndarray:
     """Turn frames back into sound, peak 0.7.
 
     Args:
@@ -171,7 +174,7 @@ def change_voice(
     Raises:
         AudioError: When the sound is not at 16 kHz.
     """
-    _need_16_khz(waveform, "Changing the voice of a clip")
+    _need_16_khz(waveform, "change the voice of a clip")
     frames = world_analyse(waveform.samples)
     if rate != 1.0:
         frames = frames.stretched(round(len(frames) / rate))
@@ -227,7 +230,10 @@ def mix_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, rng: np.ran
     The level of the speech is taken where it is loud (the louder half), so that pauses do not make the noise weaker.
     """
     start = int(rng.integers(len(noise)))
-    piece = np.resize(np.roll(noise, -start) if len(noise) < len(samples) else _cut(noise, start, len(samples)), len(samples))
+    if len(noise) < len(samples):
+        piece = np.resize(np.roll(noise, -start), len(samples))
+    else:
+        piece = _cut(noise, start, len(samples))
     gain = _active_rms(samples) / max(_rms(piece), 1e-6) * 10 ** (-snr_db / 20)
     return samples + np.float32(gain) * piece
 
@@ -272,7 +278,7 @@ def augment(
     Raises:
         AudioError: When the sound is not at 16 kHz.
     """
-    _need_16_khz(waveform, "Augmenting a clip")
+    _need_16_khz(waveform, "augment a clip")
     if strength <= 0:
         return waveform
     samples = waveform.samples
@@ -324,6 +330,5 @@ def _active_rms(samples: np.ndarray) -> float:
 def _need_16_khz(waveform: Waveform, tried: str) -> None:
     """Refuse other rates: every constant here is made for 16 kHz."""
     if waveform.sample_rate_hz != RATE_HZ:
-        raise AudioError(
-            tried, found=f"{waveform.sample_rate_hz} Hz", expected=f"{RATE_HZ} Hz", todo=f"call waveform.resample({RATE_HZ}) first"
-        )
+        found = f"{waveform.sample_rate_hz} Hz"
+        raise AudioError(tried, found=found, expected=f"{RATE_HZ} Hz", todo=f"Call waveform.resample({RATE_HZ}) first.")

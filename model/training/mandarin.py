@@ -5,8 +5,8 @@ text --jieba, pypinyin, tone sandhi--> syllables --inventory--> units --time, pi
 ```
 
 Free engines speak Mandarin tones badly, so sentences are built from recordings of people: whole HSK words (inventory
-``yuetan``) or toned syllables (``davinfifield``, ``chenwang``). Units are taken from every split of the recordings, also
-"test": a sentence made here must not be scored against isolated words of the same person.
+``yuetan``) or toned syllables (``davinfifield``, ``chenwang``). Units are taken from every split of the recordings,
+also "test", so a model trained on these sentences must not be scored on isolated words of the same person.
 
 Known limits: sandhi does not reach inside recorded words; pitch is joined, not planned, so questions do not rise.
 """
@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -37,11 +38,16 @@ _UNIT_LEVEL = 0.08
 _JOIN_FRAMES = 4
 _PHRASES = re.compile(r"[^\u3400-\u9fff]+")
 _PAUSES = re.compile(r"[\s，。？！、；：“”‘’《》（）…—,.?!;:\"'()-]*")
-_DIGITS = "零一二三四五六七八九十〇"
 _ORDINAL_NEXT = "月日号楼班路一二三四五六七八九〇零"
 _ORDINAL_BEFORE = "第十零〇期周初一二三四五六七八九"
 # Pitch contours around the speaker's mean (natural logarithm), for tones that no recording has.
-_CONTOURS = {"1": (0.12, 0.12, 0.11), "2": (-0.12, -0.05, 0.2), "3": (-0.15, -0.32, -0.15), "4": (0.28, 0.08, -0.25), "5": (-0.08, -0.16)}
+_CONTOURS = {
+    "1": (0.12, 0.12, 0.11),
+    "2": (-0.12, -0.05, 0.2),
+    "3": (-0.15, -0.32, -0.15),
+    "4": (0.28, 0.08, -0.25),
+    "5": (-0.08, -0.16),
+}
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,10 @@ def phrases(text: str) -> list[str]:
     found = [piece for piece in _PHRASES.split(text) if piece]
     if strange or not found:
         raise StepAudioError(
-            f"Speaking the Mandarin text {text!r}",
+            f"speak the Mandarin text {text!r}",
             found=f"characters that have no reading here: {strange}" if strange else "no character to speak",
             expected="Chinese characters and punctuation",
-            todo="write numbers and foreign words out in characters",
+            todo="Write numbers and foreign words out in characters.",
         )
     return found
 
@@ -101,8 +107,8 @@ def phrases(text: str) -> list[str]:
 def pronounce(phrase: str) -> list[list[Syllable]]:
     """Read a phrase (characters only): words of syllables with tone sandhi.
 
-    Third tones change inside words first, then between words; 一 and 不 follow the next tone, except in numbers, dates and
-    ordinals, where 一 keeps its first tone.
+    Third tones change inside words first, then between words; 一 and 不 follow the next tone, except in numbers, dates
+    and ordinals, where 一 keeps its first tone.
     """
     words = _cut_words(phrase)
     lexical = [syllable for word in words for syllable in _read(word)]
@@ -118,7 +124,7 @@ def pronounce(phrase: str) -> list[list[Syllable]]:
 
 
 @functools.cache
-def _cutter():  # noqa: ANN202 - jieba has no types
+def _cutter() -> ModuleType:
     """Load jieba once, quietly."""
     import jieba
 
@@ -237,27 +243,27 @@ class Mandarin:
             formant: Factor on the formants.
 
         Returns:
-            Float32 samples [time] at 16 kHz, and ``(characters, start_s, end_s)`` of each unit: whole words for the word
-            inventory, single characters for syllables.
+            Float32 samples [time] at 16 kHz, and ``(characters, start_s, end_s)`` of each unit: whole words for the
+            word inventory, single characters for syllables.
 
         Raises:
             StepAudioError: When a character or the whole inventory is missing.
         """
         plan = [self._plan(phrase, inventory) for phrase in phrases(text)]
-        silence = _Track()
-        silence.pause(float(rng.uniform(0.03, 0.15)))
+        track = _Track()
+        track.pause(float(rng.uniform(0.03, 0.15)))
         n_units = sum(len(units) for units in plan)
         done = 0
         for number, units in enumerate(plan):
             if number:
-                silence.pause(float(rng.uniform(0.10, 0.25)) / rate)
+                track.pause(float(rng.uniform(0.10, 0.25)) / rate)
             for unit in units:
                 frames = self._shape(unit, inventory, rate * float(rng.uniform(0.93, 1.08)))
                 slope = 0.10 * (0.5 - done / max(1, n_units - 1)) + float(rng.normal(0.0, 0.015))
-                silence.add(unit.text, shift_pitch(frames, pitch * float(np.exp(slope))))
+                track.add(unit.text, shift_pitch(frames, pitch * float(np.exp(slope))))
                 done += 1
-        silence.pause(float(rng.uniform(0.05, 0.18)))
-        return silence.render(formant), silence.times
+        track.pause(float(rng.uniform(0.05, 0.18)))
+        return track.render(formant), track.times
 
     def _plan(self, phrase: str, inventory: str) -> list[Unit]:
         """Choose the recordings of one phrase."""
@@ -282,10 +288,8 @@ class Mandarin:
 
         A word whose own first reading differs from the one wanted is still taken: its speaker knew the word.
         """
-        for length in range(len(syllables), 1, -1):
-            if "".join(s.character for s in syllables[:length]) in known.words:
-                return length
-        return 1
+        text = "".join(s.character for s in syllables)
+        return next((length for length in range(len(text), 1, -1) if text[:length] in known.words), 1)
 
     def _syllable(self, syllable: Syllable, known: Inventory, inventory: str) -> Unit:
         """Find one syllable: as written, as a homophone, with another tone, or borrowed from another person."""
@@ -305,10 +309,10 @@ class Mandarin:
         if own is not None:
             return Unit(syllable.character, own, **flags)
         raise StepAudioError(
-            f"Speaking {syllable.character!r} with the inventory {inventory!r}",
+            f"speak {syllable.character!r} with the inventory {inventory!r}",
             found=f"no recording of {wanted!r} with any tone",
             expected=f"one of {len(known.syllables)} recorded syllables",
-            todo="leave this sentence out or write it with another character",
+            todo="Leave this sentence out or write it with another character.",
         )
 
     def _known(self, inventory: str) -> Inventory:
@@ -316,10 +320,10 @@ class Mandarin:
         if inventory in self._inventories:
             return self._inventories[inventory]
         raise StepAudioError(
-            f"Speaking Mandarin with the inventory {inventory!r}",
+            f"speak Mandarin with the inventory {inventory!r}",
             found=f"inventories {list(self._inventories)}",
             expected=f"the recordings {DATASETS.get(inventory, '(unknown inventory)')!r}",
-            todo="pass --recordings with a folder that holds them, or choose another voice",
+            todo="Pass --recordings with a folder that holds them, or choose another voice.",
         )
 
     def _shape(self, unit: Unit, inventory: str, rate: float) -> WorldFrames:
@@ -341,7 +345,8 @@ class Mandarin:
         """Return the frames of a recording: from memory, from the cache folder, or analysed now."""
         packed = self._frames.get(row.id)
         if packed is None:
-            path = None if self._cache is None else self._cache / (hashlib.sha1(row.id.encode()).hexdigest()[:16] + ".npy")
+            name = hashlib.sha1(row.id.encode()).hexdigest()[:16] + ".npy"
+            path = None if self._cache is None else self._cache / name
             packed = _load_unit(path)
             if packed is None:
                 packed = _pack(world_analyse(trim(self._recordings.load(row).samples)))
@@ -379,7 +384,7 @@ class _Track:
         self.times: list[tuple[str, float, float]] = []
 
     def pause(self, seconds: float) -> None:
-        """Add silence."""
+        """Add track."""
         n_frames = max(1, round(seconds / FRAME_S))
         self._parts.append(n_frames)
         self._length += n_frames
@@ -411,7 +416,8 @@ class _Track:
                 frame = filler.take(np.full(part, len(filler) - 1))
                 parts.append(frame.with_f0(np.zeros(part)))
                 open_.append(np.zeros(part, np.float32))
-        joined = WorldFrames(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("f0", "envelope", "aperiodicity")))
+        fields = ("f0", "envelope", "aperiodicity")
+        joined = WorldFrames(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
         samples = world_synthesise(joined, formant=formant)
         gate = np.repeat(np.concatenate(open_), round(FRAME_S * INPUT_SAMPLE_RATE_HZ))
         samples = samples[: len(gate)]

@@ -27,7 +27,9 @@ from model.errors import StepAudioError
 MANIFEST = "manifest.jsonl"
 SOUND_SETS = ("esc", "sc_noise", "sonicpi")
 # Laughing, speaking and music would be a second message in the clip rather than a background.
-NOT_BACKGROUND = frozenset({"laughing", "crying_baby", "coughing", "sneezing", "music loop", "cineboom", "cat imitation"})
+NOT_BACKGROUND = frozenset(
+    {"laughing", "crying_baby", "coughing", "sneezing", "music loop", "cineboom", "cat imitation"}
+)
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,10 @@ class Recordings:
             samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         except (OSError, KeyError, zipfile.BadZipFile, soundfile.LibsndfileError) as error:
             raise StepAudioError(
-                f"Reading the recording {row.id!r}",
+                f"read the recording {row.id!r}",
                 found=f"{type(error).__name__}: {error}",
                 expected=f"an Opus file {row.member!r} inside {row.archive!r}",
-                todo="check that the zip is whole and that libsndfile is 1.0.29 or newer",
+                todo="Check that the zip is whole and that libsndfile is 1.0.29 or newer.",
             ) from error
         waveform = Waveform(np.ascontiguousarray(samples.mean(axis=1)), int(rate))
         return waveform if rate == INPUT_SAMPLE_RATE_HZ else waveform.resample(INPUT_SAMPLE_RATE_HZ)
@@ -182,18 +184,18 @@ def _read_manifest(folder: Path) -> Iterator[Row]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise StepAudioError(
-            f"Opening the recordings in {str(folder)!r}",
+            f"open the recordings in {str(folder)!r}",
             found=f"{type(error).__name__}: {error}",
             expected=f"a file {MANIFEST} beside the zips it names",
-            todo="pass the right --recordings folder, or leave the option out to train on synthetic sound alone",
+            todo="Pass the right --recordings folder, or leave the option out to train on synthetic sound alone.",
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
             yield Row.from_dict(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise StepAudioError(
-                f"Reading line {number} of {str(path)!r}",
+                f"read line {number} of {str(path)!r}",
                 found=f"{type(error).__name__}: {error}",
                 expected="one JSON object with id, dataset, split, dur, zip and member",
-                todo="repair or remove that line",
+                todo="Repair or remove that line.",
             ) from error

@@ -142,7 +142,8 @@ def synthesize(
     words = raw.words
     if words is not None:
         end = waveform.duration_s
-        words = tuple(WordTime(w.text, min(w.start_s / prosody.size, end), min(w.end_s / prosody.size, end)) for w in words)
+        scale = 1.0 / prosody.size
+        words = tuple(WordTime(w.text, min(w.start_s * scale, end), min(w.end_s * scale, end)) for w in words)
     return Speech(waveform, words, voice, prosody)
 
 
@@ -158,12 +159,12 @@ def _speak(text: str, voice: VoiceSpec, prosody: Prosody, rng: np.random.Generat
 
 def _failure(voice: VoiceSpec, text: str, found: str, expected: str, todo: str = "") -> StepAudioError:
     """Say which voice failed at which text."""
-    todo = todo or "check the text, or choose another of available_voices()"
-    return StepAudioError(f"Speaking {text!r} with the voice {voice.name!r}", found=found, expected=expected, todo=todo)
+    todo = todo or "Check the text, or choose another of available_voices()."
+    return StepAudioError(f"speak {text!r} with the voice {voice.name!r}", found=found, expected=expected, todo=todo)
 
 
 def _match_words(text: str, spoken: Sequence[WordTime]) -> tuple[WordTime, ...] | None:
-    """Give an engine's words back the spelling of the text; None when they do not fit (the engine read something else)."""
+    """Give an engine's words back the spelling of the text; None when the engine read something else."""
     rest = list(spoken)
     matched: list[WordTime] = []
     for token in text.split():
@@ -189,9 +190,8 @@ def _concatenation(
 ) -> _Raw:
     """Join recordings; the voice's own formant and pitch ranges are drawn here."""
     if mandarin is None:
-        raise _failure(
-            voice, text, "no Mandarin engine", "synthesize(..., mandarin=Mandarin(recordings, cache_dir))", "pass --recordings"
-        )
+        expected = "synthesize(..., mandarin=Mandarin(recordings, cache_dir))"
+        raise _failure(voice, text, "no Mandarin engine", expected, "Pass --recordings to the command.")
     formant, pitch = (float(rng.uniform(*bounds)) for bounds in (voice.formant, voice.pitch))
     samples, times = mandarin.speak(
         text, voice.speaker, rng, rate=prosody.rate, pitch=pitch * prosody.pitch, formant=formant
@@ -264,7 +264,7 @@ def _flite(text: str, voice: VoiceSpec, prosody: Prosody) -> _Raw:
             flite = _flite_library()
             handle, features = _flite_voice(voice.speaker)
         except (OSError, AttributeError) as error:
-            raise _failure(voice, text, f"{error}", "libflite1 with this voice", "apt-get install flite") from error
+            raise _failure(voice, text, f"{error}", "libflite1 and its voices", "Run: apt-get install flite.") from error
         flite.feat_set_float(features, b"duration_stretch", 1.0 / prosody.rate)
         flite.feat_set_float(features, b"int_f0_target_mean", _FLITE_USUAL_HZ[voice.speaker] * prosody.pitch)
         utterance = flite.flite_synth_text(text.encode(), handle)
@@ -307,7 +307,9 @@ class _EspeakEvent(ctypes.Structure):
     ]
 
 
-_ESPEAK_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.POINTER(_EspeakEvent))
+_ESPEAK_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.POINTER(_EspeakEvent)
+)
 _ESPEAK_SYNCHRONOUS, _ESPEAK_UTF8 = 2, 1
 _ESPEAK_RATE, _ESPEAK_PITCH = 1, 3
 _ESPEAK_END, _ESPEAK_WORD, _ESPEAK_SENTENCE_END = 0, 1, 5
@@ -326,7 +328,7 @@ class _Espeak:
         self._callback = _ESPEAK_CALLBACK(self._collect)
         self.library.espeak_SetSynthCallback(self._callback)
 
-    def _collect(self, samples, n_samples: int, events) -> int:  # noqa: ANN001 - ctypes pointers
+    def _collect(self, samples, n_samples: int, events) -> int:
         """Keep sound and events; 0 asks for more."""
         if samples and n_samples > 0:
             self.sound.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
@@ -363,7 +365,7 @@ def _espeak(text: str, voice: VoiceSpec, prosody: Prosody) -> _Raw:
             engine = _espeak_engine()
             samples = engine.speak(written, voice.speaker, prosody)
         except OSError as error:
-            raise _failure(voice, text, f"{error}", "libespeak-ng1", "apt-get install espeak-ng") from error
+            raise _failure(voice, text, f"{error}", "libespeak-ng1", "Run: apt-get install espeak-ng.") from error
         words = _espeak_words(written, engine.events, len(samples) / engine.rate_hz)
         rate_hz = engine.rate_hz
     if voice.language == "en":
@@ -402,7 +404,7 @@ def _espeak_words(text: str, events: Sequence[tuple[int, int, float]], end_s: fl
     return tuple(words)
 
 
-# --- programs: one process a sentence ---------------------------------------------------------------------------------
+# --- programs: one process a sentence --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -421,7 +423,8 @@ def _run(voice: VoiceSpec, text: str, command: Sequence[str], wave: Path, stdin:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
         samples, rate = soundfile.read(wave, dtype="float32")
     except FileNotFoundError as error:
-        raise _failure(voice, text, f"no program {command[0]!r}", "it on the PATH", f"install {voice.engine}") from error
+        found = f"no program {command[0]!r}"
+        raise _failure(voice, text, found, "it on the PATH", f"Install {voice.engine}.") from error
     except (subprocess.SubprocessError, soundfile.LibsndfileError) as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip()[-300:]
         raise _failure(voice, text, f"{type(error).__name__}: {detail}", "a sound file") from error
@@ -463,9 +466,14 @@ def _festival(text: str, voice: VoiceSpec, prosody: Prosody) -> _Raw:
         wave, script = folder / "speech.wav", folder / "speech.scm"
         script.write_text(
             _FESTIVAL.format(
-                speaker=voice.speaker, stretch=1 / prosody.rate, mean=105 * prosody.pitch, text=quoted, wave=f'"{wave}"'
+                speaker=voice.speaker,
+                stretch=1 / prosody.rate,
+                mean=105 * prosody.pitch,
+                text=quoted,
+                wave=f'"{wave}"',
             )
         )
         raw, printed = _run(voice, text, ["festival", "--batch", str(script)], wave)
-    words = [WordTime(name, float(a), float(b)) for name, a, b in re.findall(r"^(\S+) ([\d.]+) ([\d.]+)$", printed, re.M)]
+    lines = re.findall(r"^(\S+) ([\d.]+) ([\d.]+)$", printed, re.M)
+    words = [WordTime(name, float(start), float(end)) for name, start, end in lines]
     return replace(raw, words=_match_words(text, words))

@@ -1,11 +1,11 @@
 """The voices that speak the synthetic world, and which of them training may hear.
 
-Three splits keep the score honest. ``TRAIN`` voices speak the training sound. ``HELD_OUT_VOICE`` voices come from engines
-that training knows, but are never trained on. ``HELD_OUT_ENGINE`` voices come from engines (for Mandarin: from a person)
-that training never hears: they tell whether a model learned speech or only learned its engines.
+Three splits keep the score honest. ``TRAIN`` voices speak the training sound. ``HELD_OUT_VOICE`` voices come from
+engines that training knows, but are never trained on. ``HELD_OUT_ENGINE`` voices come from engines (for Mandarin: from
+a person) that training never hears: they tell whether a model learned speech or only learned its engines.
 
-Every voice is optional: :func:`available_voices` lists those whose program or recordings are present. The Debian section
-``main`` (flite, espeak-ng, festival) is enough for the whole English recipe; pico and RHVoice make it richer.
+Every voice is optional: :func:`available_voices` lists those whose program or recordings are present. The Debian
+section ``main`` (flite, espeak-ng, festival) is enough for the English recipe; pico and RHVoice make it richer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ HELD_OUT_VOICE = "held_out_voice"
 HELD_OUT_ENGINE = "held_out_engine"
 SPLITS = (TRAIN, HELD_OUT_VOICE, HELD_OUT_ENGINE)
 
-FLITE, RHVOICE, PICO, ESPEAK, FESTIVAL, CONCATENATION = "flite", "rhvoice", "pico", "espeak", "festival", "concatenation"
+FLITE, RHVOICE, PICO, ESPEAK, FESTIVAL = "flite", "rhvoice", "pico", "espeak", "festival"
+CONCATENATION = "concatenation"
 ENGINES = (FLITE, RHVOICE, PICO, ESPEAK, FESTIVAL, CONCATENATION)
 
 _PROGRAMS = {RHVOICE: "RHVoice-test", PICO: "pico2wave", FESTIVAL: "festival"}
@@ -69,7 +70,9 @@ class VoiceSpec:
             raise ValueError(f"Voice {self.name!r} needs a positive weight, formant range and pitch range: {self}.")
 
 
-def _voice(engine: str, speaker: str, language: str, gender: str, licence: str, split: str = TRAIN, **more: object) -> VoiceSpec:
+def _voice(
+    engine: str, speaker: str, language: str, gender: str, licence: str, split: str = TRAIN, **more: object
+) -> VoiceSpec:
     """Fill in the parts that follow from the engine."""
     rates = {RHVOICE: 24_000, ESPEAK: 22_050}
     name = str(more.pop("name", f"{engine}-{speaker}"))
@@ -87,7 +90,7 @@ _ENGLISH = (
     _voice(RHVOICE, "clb", "en", "female", "RHVoice (LGPL)", HELD_OUT_VOICE, age="adult"),
     _voice(PICO, "en-US", "en", "female", "Apache-2.0"),
     _voice(PICO, "en-GB", "en", "female", "Apache-2.0"),
-    # Robotic and hard to understand: together about 7 % with every engine present, 10 % or less with `main` alone.
+    # Robotic and hard to understand: together about 4 % with every engine present, 10 % with `main` alone.
     _voice(ESPEAK, "en-us+klatt4", "en", "male", "GPL-3.0-or-later (program)", weight=0.1),
     _voice(ESPEAK, "en-us+f5", "en", "female", "GPL-3.0-or-later (program)", weight=0.1),
     _voice(ESPEAK, "en-us+f2", "en", "female", "GPL-3.0-or-later (program)", weight=0.05),

@@ -17,7 +17,7 @@ def spoken(text: str) -> str:
     ("text", "expected"),
     [
         ("你好", "ni2 hao3"),
-        ("小老虎", "xiao3 lao2 hu3"),
+        ("我很好", "wo2 hen2 hao3"),
         ("不是", "bu2 shi4"),
         ("不好", "bu4 hao3"),
         ("一个苹果", "yi2 ge4 ping2 guo3"),
@@ -36,7 +36,7 @@ def test_readings_and_sandhi(text, expected):
 def test_phrases_refuse_what_cannot_be_read():
     assert m.phrases("你好，再见。") == ["你好", "再见"]
     for text in ("我有3个", "hello", "，"):
-        with pytest.raises(StepAudioError, match="written? ?|write"):
+        with pytest.raises(StepAudioError, match="Write numbers"):
             m.phrases(text)
 
 

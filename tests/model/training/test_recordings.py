@@ -30,7 +30,8 @@ def folder(tmp_path):
             soundfile.write(data, tone, 16_000, format="OGG", subtype="OPUS")
             archive.writestr(f"{number}.opus", data.getvalue())
             line = {"id": f"{dataset}/{number}", "dataset": dataset, "split": split, "dur": 0.25, "lang": language}
-            lines.append(json.dumps({**line, "text": text, "event": event, "zip": "all.zip", "member": f"{number}.opus"}))
+            line |= {"text": text, "event": event, "zip": "all.zip", "member": f"{number}.opus"}
+            lines.append(json.dumps(line))
     (tmp_path / "manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path
 

@@ -39,7 +39,7 @@ def test_virtual_mandarin_voices_lie_outside_the_trained_ranges():
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_espeak_is_at_most_a_tenth_of_training(language):
     # Even when only Debian's main section is installed: flite and espeak-ng in English, recordings in Mandarin.
-    weights = {e: 0.0 for e in v.ENGINES}
+    weights = dict.fromkeys(v.ENGINES, 0.0)
     for voice in v.VOICES:
         if voice.split == v.TRAIN and voice.language == language:
             weights[voice.engine] += voice.weight
