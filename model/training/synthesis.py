@@ -264,7 +264,7 @@ def _flite(text: str, voice: VoiceSpec, prosody: Prosody) -> _Raw:
             flite = _flite_library()
             handle, features = _flite_voice(voice.speaker)
         except (OSError, AttributeError) as error:
-            raise _failure(voice, text, f"{error}", "libflite1 and its voices", "Run: apt-get install flite.") from error
+            raise _failure(voice, text, str(error), "libflite and its voices", "Run: apt install flite.") from error
         flite.feat_set_float(features, b"duration_stretch", 1.0 / prosody.rate)
         flite.feat_set_float(features, b"int_f0_target_mean", _FLITE_USUAL_HZ[voice.speaker] * prosody.pitch)
         utterance = flite.flite_synth_text(text.encode(), handle)
