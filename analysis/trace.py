@@ -73,7 +73,7 @@ class CaptureSpec:
             raise TraceError(
                 "make a CaptureSpec",
                 found=repr(self),
-                expected="layers rising from 0 or None, heads 'all' or 'mean', offset 'predicts' or 'reads', a positive limit",
+                expected="layers rising from 0, heads all or mean, offset predicts or reads, a positive limit",
                 todo="Correct the fields.",
             )
 
