@@ -160,6 +160,8 @@ def _to_json(column: np.ndarray | tuple) -> list:
 def _encode_flac(codes: np.ndarray, sample_rate_hz: int) -> bytes:
     import soundfile
 
+    if not len(codes):
+        return b""  # FLAC cannot hold nothing
     # int32 in, because libsndfile scales floats by 2^23 - 1 and would not give the same samples back.
     buffer = io.BytesIO()
     soundfile.write(buffer, codes << 8, sample_rate_hz, format="FLAC", subtype="PCM_24")
@@ -283,6 +285,8 @@ def _read_sound(flac: bytes, entry: dict, limits: TraceLimits) -> Waveform:
     rate, n_samples, exponent = (int(entry[key]) for key in ("sample_rate_hz", "n_samples", "exponent"))
     if not (0 < rate <= limits.sample_rate_hz and n_samples >= 0 and 0 <= exponent <= 127):
         raise _refusal(f"a sound listed as {entry}", "a positive rate and length")
+    if n_samples == 0 and not flac:
+        return Waveform(np.zeros(0, np.float32), rate)
     with soundfile.SoundFile(io.BytesIO(flac)) as sound:
         header = (sound.format, sound.channels, sound.samplerate, sound.frames)
         if header != ("FLAC", 1, rate, n_samples):
