@@ -156,7 +156,7 @@ class StepAudio2Processor:
             AudioError: If a recording is too short to give a single position.
         """
         builder = _PromptBuilder(self)
-        conversation = _as_conversation(conversation)
+        conversation = as_conversation(conversation)
         for index, pieces in enumerate(render_messages(conversation)):
             builder.add_message(index, conversation[index], pieces)
         return builder.prompt()
@@ -315,7 +315,12 @@ def _moved(span: Span, start: int, end: int) -> Span:
     return Span(**{**vars(span), "start": start, "end": end})
 
 
-def _as_conversation(conversation: Conversation | Sequence[Any]) -> Conversation:
+def as_conversation(conversation: Conversation | Sequence[Any]) -> Conversation:
+    """Accept messages or the official message list.
+
+    Raises:
+        ConversationError: If it is neither.
+    """
     if not isinstance(conversation, Sequence) or isinstance(conversation, str):
         raise ConversationError(
             "read a conversation",

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.golden_recipe import read_json
 from model.audio import Waveform
 from model.chat import (
     PLAIN,
@@ -32,6 +31,7 @@ from model.chat import (
 )
 from model.errors import ConversationError
 from model.tokens import CONTROL_NAMES, TokenIds
+from tests.golden_recipe import read_json
 
 GOLDEN = read_json("chat.json")
 IDS = TokenIds.official()

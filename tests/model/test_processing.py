@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.golden_recipe import read_json
-from tests.model.test_chat import golden_messages
 
 from model.audio import CHUNK_SAMPLES, n_audio_tokens
 from model.chat import PLAIN, Audio, AudioCodes, Control, Message, RawIds, Text, from_messages, with_reply
@@ -12,6 +10,8 @@ from model.configuration_step_audio_2 import StepAudio2Config
 from model.errors import AudioError, CheckpointError, ConversationError
 from model.processing_step_audio_2 import Span, StepAudio2Processor
 from model.tokens import CONTROL_NAMES, TokenIds
+from tests.golden_recipe import read_json
+from tests.model.test_chat import golden_messages
 
 GOLDEN = read_json("chat.json")
 
