@@ -1,0 +1,219 @@
+"""Stage 2: let the decoder read the encoder's sound (adaptor alignment), then write what was said (ASR).
+
+The encoder of stage 1 stays frozen. First only the adaptor and the decoder's first look at short clips, then all clips;
+the loss is next-token cross-entropy on the transcript and the end-of-turn token, in the official ASR prompt.
+
+    python -m model.training.asr --corpus runs/corpus/train --encoder runs/encoder/encoder.pt --run runs/asr --minutes 45
+
+Source: Step-Audio 2 (arXiv 2507.16632) section 4.1: adaptor trained on ASR data with a frozen encoder.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
+from model.modeling_step_audio_2 import StepAudio2ForCausalLM
+from model.processing_step_audio_2 import StepAudio2Processor
+from model.tasks.asr import ASR
+from model.training import batches, loop
+from model.training.corpus import Corpus, Row, sentence_case
+from model.training.nano import nano_config, save_nano
+from model.training.tokenizer import save_tokenizer
+
+logger = logging.getLogger(__name__)
+IGNORED = -100
+SHORT_FRAMES = 170
+SHORT_SHARE = 0.12
+"""The first part of the run sees short clips only: attention finds the sound sooner where there is little of it."""
+HISTORY_NOISE = 0.12
+"""Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
+LABEL_SMOOTHING = 0.05
+
+
+class Prompt:
+    """The ids around a clip in the official ASR conversation; the same as the processor makes, without its sound."""
+
+    def __init__(self, processor: StepAudio2Processor):
+        self.processor, ids = processor, processor.ids
+        silence = Waveform(np.zeros(INPUT_SAMPLE_RATE_HZ, np.float32), INPUT_SAMPLE_RATE_HZ)
+        around = processor.encode(ASR().conversation(silence)).ids
+        first = around.index(ids.audio_start) + 1
+        self.before, self.after = around[:first], around[around.index(ids.audio_end) :]
+        self.patch, self.eot, self.pad = ids.audio_patch, ids.eot, ids.pad
+
+    def ids(self, n_patches: int) -> list[int]:
+        """Prompt ids of a clip that takes `n_patches` positions, up to the open assistant turn."""
+        return [*self.before, *[self.patch] * n_patches, *self.after]
+
+
+def transcript(row: Row) -> str:
+    """What the model should write for a clip."""
+    return row.clip.text if row.clip.source == "world" else sentence_case(row.clip.text)
+
+
+def speaks(row: Row) -> bool:
+    """Whether the clip belongs to the ASR stage: words of the world, not open-vocabulary reading, not bare syllables."""
+    return bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ("librispeech", "ljspeech")
+
+
+def pack(prompt: Prompt, rows: Sequence[Row], counts: Sequence[int], rng: np.random.Generator | None, vocabulary: int):
+    """Right-padded `input_ids`, `labels` [clip, position] and `attention_mask` for the clips' prompts and transcripts."""
+    sequences = []
+    for row, count in zip(rows, counts, strict=True):
+        start = prompt.ids(count)
+        target = [*prompt.processor.tokenizer(transcript(row), add_special_tokens=False)["input_ids"], prompt.eot]
+        seen = np.asarray(target)
+        if rng is not None:
+            noisy = rng.random(len(seen)) < HISTORY_NOISE
+            seen = np.where(noisy, rng.integers(0, vocabulary, len(seen)), seen)
+        sequences.append((start + seen.tolist(), [IGNORED] * len(start) + target))
+    longest = max(len(ids) for ids, _ in sequences)
+    ids = torch.tensor([i + [prompt.pad] * (longest - len(i)) for i, _ in sequences])
+    labels = torch.tensor([t + [IGNORED] * (longest - len(t)) for _, t in sequences])
+    mask = torch.tensor([[1] * len(i) + [0] * (longest - len(i)) for i, _ in sequences])
+    return ids, labels, mask
+
+
+def loss_of(model: StepAudio2ForCausalLM, features: list[Tensor], ids: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled positions; only those go through the output layer."""
+    embeds = model.get_input_embeddings()(ids).clone()
+    start = model.config.audio_start_token_id
+    for k, feature in enumerate(features):
+        at = int((ids[k] == start).nonzero()[0]) + 1
+        embeds[k, at : at + len(feature)] = feature.to(embeds.dtype)
+    hidden = model.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
+    wanted = labels[:, 1:] != IGNORED
+    logits = model.lm_head(hidden[:, :-1][wanted]).float()
+    return F.cross_entropy(logits, labels[:, 1:][wanted], label_smoothing=LABEL_SMOOTHING)
+
+
+@torch.no_grad()
+def transcribe_rows(model, prompt: Prompt, corpus: Corpus, rows: Sequence[Row], device, max_new: int = 48) -> list[str]:
+    """Greedy transcripts of corpus rows, in their order (batched, cached)."""
+    model.eval()
+    texts: dict[str, str] = {}
+    for batch in batches.epoch(rows, frame_budget=16_000, rng=np.random.default_rng(0)):
+        mels, lens = batches.collate(corpus, batch)
+        features = model.get_audio_features(mels.to(device), lens.to(device))
+        ids, _, mask = _left_padded([prompt.ids(len(f)) for f in features], prompt.pad)
+        out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), audio_features=features,
+                             max_new_tokens=max_new, do_sample=False, eos_token_id=prompt.eot, pad_token_id=prompt.pad)  # fmt: skip
+        for row, new in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
+            texts[row.clip.id] = prompt.processor.tokenizer.decode(new, skip_special_tokens=True)
+    model.train()
+    return [texts[row.clip.id] for row in rows]
+
+
+def _left_padded(sequences: list[list[int]], pad: int) -> tuple[Tensor, None, Tensor]:
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[pad] * (longest - len(s)) + s for s in sequences])
+    mask = torch.tensor([[0] * (longest - len(s)) + [1] * len(s) for s in sequences])
+    return ids, None, mask
+
+
+def error_rates(truths: Sequence[Row], guesses: Sequence[str]) -> dict[str, float]:
+    """WER of the English and CER of the Mandarin rows."""
+    from model.tasks.metrics import cer, wer
+
+    rates = {}
+    for language, metric in (("en", wer), ("zh", cer)):
+        pairs = [(transcript(r), g) for r, g in zip(truths, guesses, strict=True) if r.clip.language == language]
+        if pairs:
+            rates[language] = metric([t for t, _ in pairs], [g for _, g in pairs])
+    return rates
+
+
+def load_encoder(model: StepAudio2ForCausalLM, path: Path) -> None:
+    """Put the encoder of stage 1 into the model and freeze it."""
+    values = torch.load(path, weights_only=True)["listener"]
+    prefix = "encoder."
+    state = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    model.encoder.load_state_dict(state)
+    model.encoder.requires_grad_(False)
+
+
+def train(args: argparse.Namespace) -> Path:
+    """Run the stage and write the checkpoint folder."""
+    device = loop.pick_device(args.device)
+    torch.manual_seed(args.seed)
+    if not (args.out / "tokenizer.json").exists():
+        save_tokenizer(args.out)
+    processor = StepAudio2Processor.from_pretrained(args.out)
+    prompt, vocabulary = Prompt(processor), processor.ids.pad
+    corpus = Corpus(args.corpus)
+    rows, dev = ([r for r in part if speaks(r)] for part in corpus.split())
+    noises = [corpus.mel(r) for r in corpus.rows if r.clip.source in ("esc", "sc_noise")][:200]
+    model = StepAudio2ForCausalLM(nano_config(processor.ids, len(processor.tokenizer))).to(device)
+    load_encoder(model, args.encoder)
+    optimizer = loop.optimizer_for([model], weight_decay=0.05)
+    average = loop.Average(model)
+    run, clock = loop.Run(args.run, {**vars(args)}), loop.Clock(args.steps, args.minutes)
+    if state := run.load():
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
+        clock.step, clock.elapsed_s = state["step"], state["elapsed_s"]
+    rng = np.random.default_rng([args.seed, clock.step])
+    bar, seen = tqdm(total=1.0, initial=clock.progress, desc="asr", unit="run"), []
+    clock.pause()
+    while clock.progress < 1:
+        short = clock.progress < SHORT_SHARE
+        for batch in batches.epoch([r for r in rows if r.frames < SHORT_FRAMES] if short else rows, frame_budget=args.frames, rng=rng):
+            mels, lens = batches.collate(corpus, batch, rng=rng, noises=noises)
+            with torch.autocast(device.type, torch.bfloat16):
+                features = model.get_audio_features(mels.to(device), lens.to(device))
+                ids, labels, mask = pack(prompt, batch, [len(f) for f in features], rng, vocabulary)
+                loss = loss_of(model, features, ids.to(device), labels.to(device), mask.to(device))
+            lr = clock.learning_rate(args.lr)
+            norm = loop.step_optimizer(loss, optimizer, lr)
+            average.update(model, clock.step)
+            clock.tick()
+            seen.append((loss.item(), norm))
+            bar.n = round(clock.progress, 4)
+            bar.set_postfix(step=clock.step, loss=f"{seen[-1][0]:.3f}", refresh=clock.step % 10 == 0)
+            if clock.step % args.report_every == 0 or clock.progress >= 1:
+                means = np.mean(seen, axis=0)
+                seen.clear()
+                rates = error_rates(dev, transcribe_rows(model, prompt, corpus, dev, device))
+                run.log({"step": clock.step, "minutes": clock.elapsed_s / 60, "lr": lr, "loss": means[0], "grad_norm": means[1],
+                         "dev_wer_en": rates.get("en", np.nan), "dev_cer_zh": rates.get("zh", np.nan)})  # fmt: skip
+                run.save(model=model.state_dict(), optimizer=optimizer.state_dict(), average=average.values,
+                         step=clock.step, elapsed_s=clock.elapsed_s)  # fmt: skip
+                clock.pause()
+            if clock.progress >= 1 or short != (clock.progress < SHORT_SHARE):
+                break
+    bar.close()
+    model.load_state_dict(average.values)
+    logger.info("averaged weights: %s", error_rates(dev, transcribe_rows(model, prompt, corpus, dev, device)))
+    save_nano(model, args.out)
+    return args.out
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of the stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus/train"))
+    parser.add_argument("--encoder", type=Path, default=Path("runs/encoder/encoder.pt"))
+    parser.add_argument("--run", type=Path, default=Path("runs/asr"))
+    parser.add_argument("--out", type=Path, default=Path("model/nano"), help="checkpoint folder to write")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="stop and schedule by training minutes instead of steps")
+    parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument("--frames", type=int, default=9000, help="mel frames in a batch (100 are one second)")
+    parser.add_argument("--report-every", type=int, default=250)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(build_parser().parse_args())

@@ -1,0 +1,186 @@
+"""Stage 1: teach the audio encoder to hear.
+
+The encoder spells what is said (CTC over `model.training.units`) and, from its mean over time, tells who speaks and
+what sounds. The heads are thrown away afterwards; the encoder goes on, frozen, into `model.training.asr`.
+
+    python -m model.training.encoder --corpus runs/corpus/train --run runs/encoder --minutes 60
+
+Source: design after Step-Audio 2 (arXiv 2507.16632) section 3, where the encoder comes pre-trained on ASR, speaker
+attributes and sound events; CTC after Graves et al. 2006.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model.configuration_step_audio_2 import StepAudio2EncoderConfig
+from model.modeling_step_audio_2 import AudioEncoder
+from model.training import batches, loop
+from model.training.corpus import Corpus, Row
+from model.training.units import BLANK, symbols, units
+
+logger = logging.getLogger(__name__)
+NANO_ENCODER = {"n_mels": 128, "n_audio_ctx": 1500, "n_audio_state": 256, "n_audio_head": 4, "n_audio_layer": 6}
+ATTRIBUTES = ("gender", "emotion", "event")
+ATTRIBUTE_WEIGHT = 0.15
+
+
+class Listener(nn.Module):
+    """Encoder with its training heads: symbols per 25 Hz frame, and one classifier per attribute."""
+
+    def __init__(self, classes: dict[str, list[str]], llm_dim: int):
+        super().__init__()
+        self.encoder = AudioEncoder(StepAudio2EncoderConfig(**NANO_ENCODER, llm_dim=llm_dim))
+        width = NANO_ENCODER["n_audio_state"]
+        self.spell = nn.Linear(width, len(symbols()))
+        self.attributes = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in classes.items()})
+
+    def forward(self, mels: Tensor, lens: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return CTC log-probabilities [clip, frame, symbol], frame counts [clip], logits per attribute."""
+        hidden, counts = self.encoder(mels, lens)
+        hidden = F.dropout(hidden, 0.05, self.training)
+        valid = torch.arange(hidden.shape[1])[None].to(counts.device) < counts[:, None]
+        mean = (hidden * valid[..., None]).sum(1) / counts.clamp(min=1)[:, None]
+        return self.spell(hidden).float().log_softmax(-1), counts, {k: head(mean).float() for k, head in self.attributes.items()}
+
+
+def attribute_classes(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Every value that each attribute takes in the corpus, sorted."""
+    return {name: sorted({r.clip.labels[name] for r in rows if name in r.clip.labels}) for name in ATTRIBUTES}
+
+
+def targets(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Concatenated CTC targets and their lengths."""
+    ids = [units(row.clip.text, row.clip.language) if row.clip.text else [] for row in rows]
+    return torch.tensor([i for one in ids for i in one]), torch.tensor([len(one) for one in ids])
+
+
+def _attribute_loss(logits: dict[str, Tensor], rows: Sequence[Row], classes: dict[str, list[str]]) -> Tensor:
+    total = torch.zeros(())
+    for name, values in classes.items():
+        known = [(i, values.index(r.clip.labels[name])) for i, r in enumerate(rows) if r.clip.labels.get(name) in values]
+        if known:
+            index, label = map(torch.tensor, zip(*known, strict=True))
+            total = total.to(logits[name].device) + F.cross_entropy(logits[name][index], label.to(logits[name].device))
+    return total
+
+
+def losses(listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes) -> tuple[Tensor, Tensor]:
+    """CTC loss per symbol and summed attribute loss of one batch."""
+    log_probs, counts, logits = listener(mels, lens)
+    ids, id_counts = targets(rows)
+    spoken = id_counts > 0
+    per_clip = F.ctc_loss(
+        log_probs.transpose(0, 1), ids, counts.long(), id_counts, blank=BLANK, reduction="none", zero_infinity=True
+    )
+    ctc = per_clip[spoken].sum() / id_counts.sum().clamp(min=1)
+    return ctc, _attribute_loss(logits, rows, classes)
+
+
+def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:
+    """Levenshtein distance of two id sequences."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]
+
+
+@torch.no_grad()
+def symbol_error_rate(listener: Listener, corpus: Corpus, rows: Sequence[Row], device) -> float:
+    """Greedy CTC symbol errors per reference symbol."""
+    listener.eval()
+    errors = total = 0
+    for batch in batches.epoch([r for r in rows if r.clip.text], frame_budget=12_000, rng=np.random.default_rng(0)):
+        mels, lens = batches.collate(corpus, batch)
+        with torch.autocast(device.type, torch.bfloat16):
+            log_probs, counts, _ = listener(mels.to(device), lens.to(device))
+        for row, best, count in zip(batch, log_probs.argmax(-1).cpu(), counts.tolist(), strict=True):
+            path = best[:count].tolist()
+            guess = [s for k, s in enumerate(path) if s != BLANK and (k == 0 or path[k - 1] != s)]
+            truth = units(row.clip.text, row.clip.language)
+            errors += edit_distance(guess, truth)
+            total += len(truth)
+    listener.train()
+    return errors / max(total, 1)
+
+
+def train(args: argparse.Namespace) -> Path:
+    """Run the stage; returns the file of the averaged encoder weights."""
+    device = loop.pick_device(args.device)
+    torch.manual_seed(args.seed)
+    corpus = Corpus(args.corpus)
+    rows, dev = corpus.split()
+    noises = [corpus.mel(r) for r in rows if r.clip.source in ("esc", "sc_noise")][:200]
+    classes = {k: v for k, v in attribute_classes(rows).items() if v}
+    listener = Listener(classes, args.llm_dim).to(device)
+    optimizer = loop.optimizer_for([listener], weight_decay=0.02)
+    average = loop.Average(listener)
+    run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
+    if state := run.load():
+        listener.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
+        clock.step, clock.elapsed_s = state["step"], state["elapsed_s"]
+    rng = np.random.default_rng([args.seed, clock.step])
+    bar, seen, epoch_number = tqdm(total=1.0, initial=clock.progress, desc="encoder", unit="run"), [], 0
+    clock.pause()
+    while clock.progress < 1:
+        epoch_number += 1
+        for batch in batches.epoch(rows, frame_budget=args.frames, rng=rng):
+            mels, lens = batches.collate(corpus, batch, rng=rng, noises=noises)
+            with torch.autocast(device.type, torch.bfloat16):
+                ctc, other = losses(listener, mels.to(device), lens.to(device), batch, classes)
+            lr = clock.learning_rate(args.lr)
+            norm = loop.step_optimizer(ctc + ATTRIBUTE_WEIGHT * other, optimizer, lr)
+            average.update(listener, clock.step)
+            clock.tick()
+            seen.append((ctc.item(), other.item(), norm))
+            bar.n = round(clock.progress, 4)
+            bar.set_postfix(step=clock.step, ctc=f"{seen[-1][0]:.3f}", refresh=clock.step % 10 == 0)
+            if clock.step % args.report_every == 0 or clock.progress >= 1:
+                means = np.mean(seen, axis=0)
+                seen.clear()
+                error = symbol_error_rate(listener, corpus, dev, device)
+                run.log({"step": clock.step, "minutes": clock.elapsed_s / 60, "lr": lr, "ctc": means[0], "attributes": means[1],
+                         "grad_norm": means[2], "dev_symbol_error": error})  # fmt: skip
+                run.save(model=listener.state_dict(), optimizer=optimizer.state_dict(), average=average.values,
+                         step=clock.step, elapsed_s=clock.elapsed_s)  # fmt: skip
+                clock.pause()
+            if clock.progress >= 1:
+                break
+    bar.close()
+    path = run.folder / "encoder.pt"
+    torch.save({"listener": average.values, "classes": classes, "llm_dim": args.llm_dim}, path)
+    listener.load_state_dict(average.values)
+    logger.info("averaged weights: dev symbol error %.4f", symbol_error_rate(listener, corpus, dev, device))
+    return path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of the stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus/train"))
+    parser.add_argument("--run", type=Path, default=Path("runs/encoder"))
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="stop and schedule by training minutes instead of steps")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--frames", type=int, default=9000, help="mel frames in a batch (100 are one second)")
+    parser.add_argument("--llm-dim", type=int, default=320)
+    parser.add_argument("--report-every", type=int, default=250)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(build_parser().parse_args())

@@ -1,0 +1,134 @@
+"""What every training stage shares: a clock that sets the learning rate, a log, and checkpoints to go on from.
+
+    run folder:  log.csv (one line per report)   state.pt (everything needed to resume)   args.json
+
+A stage stops by steps or by minutes. Minutes count training time only, over all resumed parts, so a run that was cut
+off goes on exactly where it was on its schedule.
+"""
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+WARMUP_SHARE = 0.04
+FINAL_LR_SHARE = 0.03
+
+
+@dataclass
+class Clock:
+    """Progress of a run from 0 to 1, by steps or (when `minutes` is set) by training time."""
+
+    steps: int
+    minutes: float | None = None
+    step: int = 0
+    elapsed_s: float = 0.0
+    _mark: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> None:
+        """Count one finished step."""
+        now = time.monotonic()
+        self.elapsed_s += now - self._mark
+        self._mark = now
+        self.step += 1
+
+    def pause(self) -> None:
+        """Leave the time since the last tick out (evaluation, saving)."""
+        self._mark = time.monotonic()
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0..1."""
+        done = self.elapsed_s / (60 * self.minutes) if self.minutes else self.step / self.steps
+        return min(done, 1.0)
+
+    def learning_rate(self, peak: float) -> float:
+        """Linear warm-up, then half a cosine down to a few percent of `peak`."""
+        if self.progress < WARMUP_SHARE:
+            return peak * max(self.progress / WARMUP_SHARE, 0.02)
+        after = (self.progress - WARMUP_SHARE) / (1 - WARMUP_SHARE)
+        return peak * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * 0.5 * (1 + math.cos(math.pi * after)))
+
+
+class Average:
+    """Exponential moving average of a module's floating-point state; its values are what a stage hands on."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.998):
+        self.decay = decay
+        self.values = {name: value.detach().clone().float() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the module; early steps move faster."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            self.values[name].lerp_(value.detach().float(), 1 - keep)
+
+
+class Run:
+    """A run folder: where a stage logs, saves and resumes."""
+
+    def __init__(self, folder: Path, args: dict):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "args.json").write_text(json.dumps(args, indent=1, default=str))
+
+    @property
+    def state_path(self) -> Path:
+        """Where the resumable state lies."""
+        return self.folder / "state.pt"
+
+    def log(self, row: dict[str, float]) -> None:
+        """Append one line to log.csv; the first line decides the columns."""
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+    def save(self, **state) -> None:
+        """Write the state so that a cut in the middle never destroys the last one."""
+        partial = self.state_path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.state_path)
+
+    def load(self) -> dict | None:
+        """The saved state, or None at the first start."""
+        if not self.state_path.exists():
+            return None
+        return torch.load(self.state_path, map_location="cpu", weights_only=True)
+
+
+def optimizer_for(modules: Iterable[nn.Module], *, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; vectors (norms, biases) are not decayed."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+
+
+def step_optimizer(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, max_norm: float = 1.0) -> float:
+    """Backward, clip, step. Returns the gradient norm; a step with a non-finite gradient is skipped."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm).item()
+    if math.isfinite(norm):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+    return norm
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes a GPU when there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

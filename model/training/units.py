@@ -1,0 +1,68 @@
+"""The symbols that the encoder is trained to spell (CTC): English letters and Mandarin initials and toned finals.
+
+They exist in training only; the model itself never sees them. Pinyin lets words that were recorded with one character
+teach every character that sounds the same.
+"""
+
+import re
+from functools import cache
+
+BLANK = 0
+_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz' ")
+_INITIALS = tuple("b p m f d t n l g k h j q x zh ch sh r z c s y w".split())
+_FINALS = tuple(
+    "a o e i u v ai ei ui ao ou iu ie ve er an en in un vn ang eng ing ong ia iao ian iang iong ua uo uai uan uang ue "
+    "ueng io van".split()
+)
+_SYLLABLE = re.compile(rf"^({'|'.join(sorted(_INITIALS, key=len, reverse=True))})?([a-z]+?)([1-5])$")
+_HANZI = re.compile(r"[一-鿿]+")
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """Every symbol; index 0 is the CTC blank."""
+    return ("<blank>", *_LETTERS, *(f"{i}-" for i in _INITIALS), *(f"{f}{t}" for f in _FINALS for t in range(1, 6)))
+
+
+@cache
+def _index() -> dict[str, int]:
+    return {symbol: i for i, symbol in enumerate(symbols())}
+
+
+def english_units(text: str) -> list[int]:
+    """Ids of the letters of `text` (case and punctuation ignored)."""
+    plain = re.sub(r"[^a-z' ]+", " ", text.lower())
+    return [_index()[c] for c in re.sub(r"\s+", " ", plain).strip()]
+
+
+def syllable_units(syllable: str) -> list[int]:
+    """Ids of one numbered pinyin syllable such as "zhong1"; an unknown spelling gives no ids."""
+    match = _SYLLABLE.match(syllable.replace("ü", "v").replace("u:", "v"))
+    if not match:
+        return []
+    initial, final, tone = match.groups()
+    names = ([f"{initial}-"] if initial else []) + [final + tone]
+    return [_index()[n] for n in names] if all(n in _index() for n in names) else []
+
+
+def mandarin_units(text: str) -> list[int]:
+    """Ids of the pinyin of the Chinese characters of `text` (needs the package pypinyin)."""
+    from pypinyin import Style, lazy_pinyin
+
+    hanzi = "".join(_HANZI.findall(text))
+    syllables = lazy_pinyin(hanzi, style=Style.TONE3, neutral_tone_with_five=True)
+    return [unit for syllable in syllables for unit in syllable_units(syllable)]
+
+
+def units(text: str, language: str) -> list[int]:
+    """CTC target of `text` in `language` ("en", "zh", or "pinyin" for spaced numbered syllables)."""
+    if language == "pinyin":
+        return [unit for syllable in text.split() for unit in syllable_units(syllable)]
+    return mandarin_units(text) if language == "zh" else english_units(text)
+
+
+def greedy_symbols(ids: list[int]) -> str:
+    """Spell a frame-wise best path: repeats merged, blanks removed; pinyin symbols are set apart by spaces."""
+    merged = [i for k, i in enumerate(ids) if i != BLANK and (k == 0 or ids[k - 1] != i)]
+    names = [symbols()[i] for i in merged]
+    return "".join(n if len(n) == 1 else f"{n} " for n in names).strip()
