@@ -1,1 +1,1 @@
-"""The gradio app: only shows and asks; never torch, never transformers."""
+"""The app: it shows and asks, and leaves hearing to `model/` and measuring to `analysis/`."""

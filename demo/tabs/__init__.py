@@ -1,1 +1,1 @@
-"""One file per tab of the app."""
+"""One file per tab: its label, its handlers as plain functions, and `build`."""

@@ -1,0 +1,322 @@
+"""Speech to words: record or upload, watch the words come, then look where they came from.
+
+`transcribe` is the whole of it and knows no gradio: it yields a `Frame` whenever the page has
+something new to show. `build` only connects it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from demo.errors import Problem, explain
+from demo.linked_view import linked_view, payload
+from demo.model_thread import Job, Tick
+from demo.page import AT_ONCE, QUIET, Page
+from demo.runs import Run
+from demo.session import Turn
+from demo.texts import Texts
+from demo.theme import waveform_look
+from demo.transcript import Transcript, advance, failed, stopped, transcript_html
+from demo.workbench import Workbench
+from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, load_waveform, quality_note
+from model.events import Event, TurnDone
+from model.options import GenerationOptions
+
+TAB = "asr"
+SHORTEST_S = 0.1
+"""Below this nothing is said: one 12.5 Hz position is 0.08 s."""
+MOST_TOKENS = 256
+"""Longest transcription, in tokens."""
+EXAMPLES = Path(__file__).parents[2] / "model" / "nano" / "examples"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the tab shows at one moment."""
+
+    transcript: Transcript
+    run: Run | None = None
+    """The finished run, once it has been looked into."""
+
+
+# --- handlers: plain functions -------------------------------------------------------------------
+
+
+def transcribe(workbench: Workbench, session: str, path: str | None, texts: Texts) -> Iterator[Frame]:
+    """Transcribe one recording, yielding whatever there is to show.
+
+    Closing the generator, or `stop`, stops the model.
+
+    Args:
+        workbench: Model and runs.
+        session: Whose turn this is; an earlier one still under way is stopped.
+        path: The recording, or None.
+        texts: Words for the page.
+    """
+    turn = workbench.sessions.begin(session)
+    frame = Frame(Transcript("listening"))
+    try:
+        for frame in _steps(workbench, session, turn, path, texts):
+            turn.view = frame
+            yield frame
+        if turn.cancel.is_set():
+            yield Frame(stopped(frame.transcript))
+    # The border to the page: every error becomes words, and the app goes on.
+    except Exception as error:  # noqa: BLE001
+        yield Frame(failed(frame.transcript, explain(error, texts)))
+    finally:
+        workbench.sessions.end(session, turn)
+
+
+def stop(workbench: Workbench, session: str) -> Frame | None:
+    """Stop the session's turn and return how it now looks; None if nothing was under way."""
+    turn = workbench.sessions.stop(session)
+    if turn is None or not isinstance(turn.view, Frame):
+        return None
+    return replace(turn.view, transcript=stopped(turn.view.transcript))
+
+
+def _steps(workbench: Workbench, session: str, turn: Turn, path: str | None, texts: Texts) -> Iterator[Frame]:
+    if not path:
+        problem = Problem(texts("nothing_given_title"), texts("nothing_given"))
+        yield Frame(failed(Transcript(), problem))
+        return
+    heard = hear(path, workbench.settings.max_audio_s, texts)
+    seen = Transcript("listening", sound_s=heard.waveform.duration_s, note=heard.note)
+    if heard.problem is not None:
+        yield Frame(failed(seen, heard.problem))
+        return
+    conversation, options = _request(heard.waveform, Path(path).name)
+    job = workbench.answer(conversation, options, turn.cancel)
+    events: list[Event] = []
+    for seen in _listen(workbench, job, seen, events):
+        yield Frame(seen)
+    done = events[-1] if events else None
+    if turn.cancel.is_set() or not isinstance(done, TurnDone) or done.reason == "cancelled":
+        return
+    if done.reason == "error":
+        yield Frame(failed(seen, Problem(texts("backend_title"), done.message)))
+        return
+    yield from _look_inside(workbench, session, turn, conversation, events, seen)
+
+
+def _listen(
+    workbench: Workbench, job: "Job[Event]", seen: Transcript, events: list[Event]
+) -> Iterator[Transcript]:
+    """Yield a picture for every event and every tick; collect the events on the way."""
+    ticks = 0
+    for item in job:
+        if isinstance(item, Tick):
+            ticks += 1
+            phase = _waiting_phase(workbench, job, seen)
+            seen = replace(seen, phase=phase, waited_s=ticks / 10 if phase != "writing" else 0.0)
+        else:
+            events.append(item)
+            seen = replace(advance(seen, item), waited_s=0.0)
+        yield seen
+
+
+def _waiting_phase(workbench: Workbench, job: Job, seen: Transcript) -> str:
+    if seen.phase == "writing":
+        return "writing"
+    if job.started:
+        return "listening"
+    return "model" if workbench.loading.phase == "loading" else "queued"
+
+
+def _look_inside(
+    workbench: Workbench, session: str, turn: Turn, conversation: Any, events: Sequence[Event], seen: Transcript
+) -> Iterator[Frame]:
+    """Run the teacher-forced second pass and keep its trace as a run."""
+    done = events[-1]
+    yield Frame(replace(seen, phase="looking"))
+    for item in workbench.look_inside(conversation, done.ids, events, turn.cancel):
+        if isinstance(item, Tick):
+            yield Frame(replace(seen, phase="looking"))
+        else:
+            run = workbench.runs.put(Run(session, run_title(seen.text), item))
+            yield Frame(seen, run)
+
+
+def _request(waveform: Waveform, name: str) -> tuple[Any, Any]:
+    """Return the conversation and the options that ask for a transcription."""
+    from model.tasks.asr import ASR
+
+    return ASR.conversation(waveform, name=name), GenerationOptions(max_new_tokens=MOST_TOKENS)
+
+
+class Heard(NamedTuple):
+    """A recording as read, and what there is to say about it."""
+
+    waveform: Waveform
+    note: str = ""
+    problem: Problem | None = None
+
+
+def hear(path: str, max_seconds: float, texts: Texts) -> Heard:
+    """Read a recording and judge it.
+
+    Raises:
+        AudioError: If it cannot be read, is too long or too short.
+    """
+    waveform = load_waveform(
+        path, sample_rate_hz=INPUT_SAMPLE_RATE_HZ, max_seconds=max_seconds, min_seconds=SHORTEST_S
+    )
+    note = quality_note(waveform)
+    if note == "silent":
+        return Heard(waveform, problem=Problem(texts("note_silent_title"), texts("note_silent")))
+    keys = {"very quiet": "note_quiet", "clipped": "note_clipped"}
+    return Heard(waveform, texts(keys[note]) if note in keys else note or "")
+
+
+def run_title(text: str, now: datetime | None = None) -> str:
+    """Name a run for the picker: when it was, and how it begins."""
+    words = " ".join(text.split())
+    short = words if len(words) <= 48 else words[:47] + "…"
+    return f"{now or datetime.now():%H:%M:%S} · {short or '–'}"
+
+
+class Example(NamedTuple):
+    """A sound that ships with the model."""
+
+    path: Path
+    caption: str
+
+
+def examples(folder: Path = EXAMPLES) -> list[Example]:
+    """Find the example sounds; the caption of `name.flac` is the first line of `name.txt`."""
+    sounds = sorted(path for path in folder.glob("*") if path.suffix in (".wav", ".flac"))
+    return [Example(path, _caption(path)) for path in sounds]
+
+
+def _caption(sound: Path) -> str:
+    text = sound.with_suffix(".txt")
+    lines = text.read_text(encoding="utf-8").strip().splitlines() if text.is_file() else []
+    return lines[0].strip() if lines else sound.stem.replace("_", " ")
+
+
+# --- the tab -------------------------------------------------------------------------------------
+
+
+class AsrTab(NamedTuple):
+    """Components that other parts of the page connect to."""
+
+    panel: gr.HTML
+    run_id: gr.State
+    """Id of the run on show."""
+    open_button: gr.Button
+    raw_microphone: gr.Checkbox
+    """Shows what the browser remembers; `RAW_LOAD_JS` reads it."""
+
+
+# Copies the words; the panel is redrawn with every token, so the click is caught on its parent.
+COPY_JS = """
+element.addEventListener('click', async (event) => {
+  const button = event.target.closest('.copy');
+  if (!button) return;
+  await navigator.clipboard.writeText(element.querySelector('.words').textContent);
+  button.textContent = button.dataset.copied;
+});
+"""
+RAW_JS = "(on) => { window.stepAudioRawMicrophone?.set(on); return on; }"
+RAW_LOAD_JS = "() => window.stepAudioRawMicrophone?.get() ?? true"
+
+
+def build(page: Page) -> AsrTab:
+    """Build the tab inside a `gr.Tab`."""
+    label = page.label
+    run_id = gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=300):
+            sound = _recorder(page)
+            with gr.Row():
+                go = gr.Button(label("transcribe"), variant="primary", scale=3, min_width=120, elem_id="transcribe")
+                halt = gr.Button(label("stop"), scale=1, min_width=90, interactive=False, elem_id="stop")
+            raw = _raw_microphone(page)
+            chips = _example_buttons(page)
+        with gr.Column(scale=7, min_width=300):
+            panel = gr.HTML(
+                transcript_html(Transcript(), Texts()), js_on_load=COPY_JS,
+                apply_default_css=False, elem_id="transcript",
+            )  # fmt: skip
+    with gr.Column(visible=False, elem_id="asr-view-block") as view_block:
+        with gr.Row(equal_height=True):
+            gr.Markdown(label("view_title"), elem_classes="section-title")
+            open_button = gr.Button(label("open_in_inspect"), size="sm", scale=0, min_width=150, elem_id="open-inspect")
+        view = linked_view(page.workbench, elem_id="asr-view")
+    _connect(page, sound, go, halt, chips, [panel, go, halt, view_block, view, run_id])
+    return AsrTab(panel, run_id, open_button, raw)
+
+
+def _recorder(page: Page) -> gr.Audio:
+    return gr.Audio(
+        label=page.label("sound"), sources=["upload", "microphone"], type="filepath", buttons=["download"],
+        waveform_options=waveform_look(INPUT_SAMPLE_RATE_HZ), elem_id="sound",
+    )  # fmt: skip
+
+
+def _raw_microphone(page: Page) -> gr.Checkbox:
+    raw = gr.Checkbox(
+        True, label=page.label("raw_microphone"), info=page.label("raw_microphone_info"),
+        elem_classes="plain-check", elem_id="raw-microphone",
+    )  # fmt: skip
+    raw.input(None, raw, None, js=RAW_JS, **AT_ONCE)
+    return raw
+
+
+def _example_buttons(page: Page) -> list[tuple[gr.Button, Example]]:
+    found = examples()
+    if not found:
+        return []
+    gr.Markdown(page.label("examples"), elem_classes="section-title")
+    with gr.Row(elem_classes="examples"):
+        return [(gr.Button(item.caption, size="sm", scale=0, min_width=80), item) for item in found]
+
+
+def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:  # noqa: ANN001
+    """Connect the buttons: first the page shows that it heard you, then the turn queues."""
+    workbench = page.workbench
+
+    def accept(path: str | None, request: gr.Request) -> list:
+        waiting = Transcript("starting") if path else Transcript()
+        return _updates(Frame(waiting), page.texts(request), hide_view=True)
+
+    def run(path: str | None, session: str, request: gr.Request) -> Iterator[list]:
+        texts = page.texts(request)
+        for frame in transcribe(workbench, session, path, texts):
+            yield _updates(frame, texts)
+
+    def halted(session: str, request: gr.Request) -> list:
+        frame = stop(workbench, session) or Frame(Transcript("stopped"))
+        return _updates(frame, page.texts(request))
+
+    def start(trigger: Any) -> gr.events.Dependency:
+        trigger = trigger(accept, sound, outputs, **AT_ONCE)
+        return trigger.then(
+            run, [sound, page.session], outputs, concurrency_id="model", concurrency_limit=1, **QUIET
+        )
+
+    turns = [start(go.click)]
+    for chip, item in chips:
+        chosen = chip.click(lambda path=str(item.path): path, None, sound, **AT_ONCE)
+        turns.append(start(chosen.then))
+    halt.click(halted, page.session, outputs, cancels=turns, **AT_ONCE)
+
+
+def _updates(frame: Frame, texts: Texts, *, hide_view: bool = False) -> list:
+    """Return what changes on the page: panel, go, halt, view block, view, run id."""
+    busy = frame.transcript.is_under_way
+    shown: list[Any] = [
+        transcript_html(frame.transcript, texts),
+        gr.update(interactive=not busy),
+        gr.update(interactive=busy),
+    ]
+    if frame.run is not None:
+        return [*shown, gr.update(visible=True), payload(frame.run), frame.run.id]
+    if hide_view:
+        return [*shown, gr.update(visible=False), {}, None]
+    return [*shown, gr.skip(), gr.skip(), gr.skip()]

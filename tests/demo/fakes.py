@@ -1,0 +1,130 @@
+"""A model that replays a script, and traces made by hand: the app without weights."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from analysis.trace import Trace, TraceMeta, TokenTable
+from demo.settings import Settings
+from demo.workbench import Engine, ModelFacts, Progress, Workbench
+from model.audio import Waveform, n_audio_tokens, token_time_s
+from model.events import Event, StageTiming, TextDelta, TurnDone
+
+WORDS = ("turn", " on", " the", " kitchen", " light", " and", " play", " music")
+N_LAYERS, N_HEADS = 3, 4
+
+
+def tone(seconds: float, hz: float = 220.0, rate: int = 16_000) -> Waveform:
+    """Return a gliding tone that is neither silent nor clipped."""
+    time_s = np.arange(round(seconds * rate)) / rate
+    swell = 0.55 + 0.45 * np.sin(2 * np.pi * 1.7 * time_s)
+    samples = 0.4 * swell * np.sin(2 * np.pi * hz * time_s * (1 + 0.15 * np.sin(time_s)))
+    return Waveform(samples.astype(np.float32), rate)
+
+
+def script(words: Sequence[str] = WORDS) -> list[Event]:
+    """Return the events of a turn that says `words`, one token each."""
+    events: list[Event] = [
+        StageTiming("prepare", 0.0, 0.01, 0.01),
+        StageTiming("encode", 0.01, 0.06, 0.06),
+        StageTiming("prefill", 0.06, 0.1, 0.1),
+    ]
+    events += [TextDelta(word, (100 + i,), 0.1 + 0.03 * i, (-0.1 * i,)) for i, word in enumerate(words)]
+    end_s = 0.1 + 0.03 * len(words)
+    ids = (*(100 + i for i in range(len(words))), 2)
+    return [*events, StageTiming("decode", 0.1, end_s, end_s), TurnDone("stop", ids, 20, len(ids), end_s)]
+
+
+class ReplayBackend:
+    """Yields the script with pauses, and stops when told to."""
+
+    info = {"name": "script", "capabilities": ("text",), "scripted": True}
+
+    def __init__(self, events: Sequence[Event], pause_s: float = 0.0) -> None:
+        self._events, self._pause_s = events, pause_s
+        self.conversations: list = []
+        self.n_yielded = 0
+
+    def stream(self, conversation, options, *, cancel=None) -> Iterator[Event]:
+        """Replay; a set `cancel` ends the turn."""
+        self.conversations.append(conversation)
+        for event in self._events:
+            if isinstance(event, TextDelta):
+                time.sleep(self._pause_s)
+            if cancel is not None and cancel.is_set():
+                yield TurnDone("cancelled", (), 20, 0, event.t_s)
+                return
+            self.n_yielded += 1
+            yield event
+
+
+def trace_of(waveform: Waveform, words: Sequence[str] = WORDS, name: str = "clip.wav") -> Trace:
+    """Return a trace whose attention walks along the diagonal: word i looks at its share of the sound."""
+    n_frames = n_audio_tokens(len(waveform.samples))
+    prompt = ["<|BOT|>", "system", *["<audio_patch>"] * n_frames, "<|EOT|>"]
+    reply = [*words, "<|EOT|>"]
+    n_prompt, n = len(prompt), len(prompt) + len(reply)
+    audio = slice(2, 2 + n_frames)
+    kind = np.array(["special"] * n, dtype=object)
+    kind[audio], kind[n_prompt : n - 1] = "audio_in", "text"
+    start, end = np.full(n, np.nan), np.full(n, np.nan)
+    start[audio], end[audio] = np.array([token_time_s(i) for i in range(n_frames)]).T
+    clip, segment = np.full(n, -1), np.zeros(n, int)
+    clip[audio], segment[audio], segment[n_prompt:] = 0, 1, 2
+    logprob = np.full(n, np.nan)
+    logprob[n_prompt:] = -np.linspace(0.01, 2.0, len(reply))
+    tokens = TokenTable(
+        ids=np.arange(n), text=[*prompt, *reply], kind=list(kind), turn=(np.arange(n) >= n_prompt).astype(int),
+        start_s=start, end_s=end, logprob=logprob, entropy=-logprob * 1.3, segment=segment, clip=clip,
+    )  # fmt: skip
+    meta = TraceMeta(
+        model="script", n_prompt=n_prompt, layers=tuple(range(N_LAYERS)), n_heads=N_HEADS,
+        segments=("prompt", "sound", "answer"), clips=(name,), created_utc="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    pattern = _diagonal(len(reply), n_frames)
+    segments = np.stack([0.4 * np.ones_like(pattern[..., 0]), pattern.sum(-1), np.zeros_like(pattern[..., 0])], -1)
+    segments[..., 2] = 1 - segments[..., :2].sum(-1)
+    tensors = {"attention.audio": pattern.astype(np.float16), "attention.segments": segments.astype(np.float32)}
+    return Trace(meta, tokens, tuple(script(words)), {"input_0": waveform}, tensors)
+
+
+def _diagonal(n_queries: int, n_frames: int) -> np.ndarray:
+    """Return attention [layer, head, query, frame] that sums to 0.5 over frames; later layers are sharper."""
+    centre = (np.arange(n_queries) + 0.5) / n_queries * n_frames
+    frame = np.arange(n_frames)
+    width = np.array([[1.5 + 2 * (N_LAYERS - layer) + head for head in range(N_HEADS)] for layer in range(N_LAYERS)])
+    near = np.exp(-0.5 * ((frame - centre[:, None]) / width[..., None, None]) ** 2)
+    return 0.5 * near / near.sum(-1, keepdims=True)
+
+
+def replay_engine(
+    events: Sequence[Event] | None = None, *, pause_s: float = 0.0, capture_error: Exception | None = None
+) -> Engine:
+    """Return an engine that replays and captures by hand."""
+
+    def capture(conversation, reply_ids, events) -> Trace:
+        if capture_error is not None:
+            raise capture_error
+        part = next(part for message in conversation for part in message.parts if hasattr(part, "waveform"))
+        return trace_of(part.waveform, name=part.name)
+
+    backend = ReplayBackend(script() if events is None else events, pause_s)
+    facts = ModelFacts("script", device="cpu", is_scripted=True, capabilities=("text",), card="# A card\n\nNumbers.")
+    return Engine(backend, capture, facts)
+
+
+def ready_workbench(engine: Engine | None = None, settings: Settings | None = None, **engine_options) -> Workbench:
+    """Return a workbench whose engine loads at once."""
+    engine = engine or replay_engine(**engine_options)
+
+    def load(settings: Settings, progress: Progress) -> Engine:
+        progress("weights", 0.5)
+        return engine
+
+    workbench = Workbench(settings or Settings(lang="en"), load)
+    workbench.start()
+    deadline = time.monotonic() + 5
+    while workbench.loading.phase == "loading" and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return workbench
