@@ -137,6 +137,7 @@ def _draw(template: Template, rng: np.random.Generator) -> dict[str, SlotValue]:
     return chosen
 
 
+@cache
 def _weights() -> np.ndarray:
     """Templates with more combinations are drawn more often, but only slowly more (cube root)."""
     counts = [np.prod([len(slots()[f.rstrip("0123456789")]) for f in t.fields] or [1]) for t in templates()]
