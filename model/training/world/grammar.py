@@ -138,9 +138,9 @@ def _draw(template: Template, rng: np.random.Generator) -> dict[str, SlotValue]:
 
 
 @cache
-def _weights() -> np.ndarray:
+def _weights(table: tuple[Template, ...]) -> np.ndarray:
     """Templates with more combinations are drawn more often, but only slowly more (cube root)."""
-    counts = [np.prod([len(slots()[f.rstrip("0123456789")]) for f in t.fields] or [1]) for t in templates()]
+    counts = [np.prod([len(slots()[f.rstrip("0123456789")]) for f in t.fields] or [1]) for t in table]
     weights = np.minimum(np.cbrt(np.asarray(counts, dtype=float)), 9.0)
     return weights / weights.sum()
 
@@ -151,7 +151,8 @@ def sample(rng: np.random.Generator, *, held_out: bool = False, tries: int = 10_
     Raises:
         RuntimeError: no sentence of that side was found in `tries` draws (the tables are broken).
     """
-    table, weights = templates(), _weights()
+    table = templates()
+    weights = _weights(table)
     for _ in range(tries):
         template = table[rng.choice(len(table), p=weights)]
         sentence = fill(template, _draw(template, rng))
