@@ -1,0 +1,184 @@
+"""Pictures of attention: a Statistic in, a figure out, and nothing else.
+
+Names without a prefix make plotly figures for the app; `print_` ones make matplotlib figures for paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.figures import theme
+from analysis.statistic import Axis, Statistic
+from model.errors import TraceError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as PrintFigure
+    from plotly.graph_objects import Figure
+
+MAX_TICKS = 40
+"""More labels than that on an axis are thinned out."""
+
+
+def heatmap(statistic: Statistic, *, dark: bool = False) -> Figure:
+    """Draw two axes as a heat map: tokens x frames, or layers x heads. The first axis runs downwards."""
+    import plotly.graph_objects as go
+
+    rows, columns = _two_axes(statistic)
+    palette = theme.DARK if dark else theme.LIGHT
+    figure = go.Figure(
+        go.Heatmap(
+            z=statistic.values,
+            x=list(columns.values) if columns.values is not None else list(range(len(columns))),
+            colorscale=theme.colour_scale(palette.heat),
+            zmin=min(0.0, float(statistic.values.min(initial=0.0))),
+            colorbar={"title": {"text": statistic.unit}, "thickness": 10, "outlinewidth": 0},
+            hovertemplate=f"{rows.name} %{{y}}<br>{columns.name} %{{x}}<br>%{{z:.3f}} {statistic.unit}<extra></extra>",
+        )
+    )
+    figure.update_layout(**theme.plotly_layout(palette), height=max(240, min(900, 80 + 18 * len(rows))))
+    figure.update_yaxes(title=_axis_title(rows), autorange="reversed", **_plotly_ticks(rows, by_place=True))
+    figure.update_xaxes(title=_axis_title(columns), **_plotly_ticks(columns, by_place=columns.values is None))
+    return figure
+
+
+def stacked(statistic: Statistic, *, dark: bool = False) -> Figure:
+    """Draw shares that sum to one, stacked: the second axis on top of each other along the first."""
+    import plotly.graph_objects as go
+
+    rows, parts = _two_axes(statistic)
+    palette = theme.DARK if dark else theme.LIGHT
+    bars = [
+        go.Bar(name=name, x=list(rows.ticks), y=statistic.values[:, k], marker={"line": {"width": 0}})
+        for k, name in enumerate(parts.ticks)
+    ]
+    figure = go.Figure(bars)
+    figure.update_layout(**theme.plotly_layout(palette), barmode="stack", bargap=0.15, height=320)
+    figure.update_xaxes(title=_axis_title(rows), type="category")
+    figure.update_yaxes(title=statistic.name, range=[0, 1], tickformat=".0%")
+    return figure
+
+
+def intervals(statistics: Sequence[Statistic], names: Sequence[str], *, dark: bool = False) -> Figure:
+    """Draw single numbers with their 95 % intervals below each other, such as pointing errors of several models."""
+    import plotly.graph_objects as go
+
+    palette = theme.DARK if dark else theme.LIGHT
+    values, below, above = _estimates(statistics)
+    figure = go.Figure(
+        go.Scatter(
+            x=values,
+            y=list(names),
+            mode="markers",
+            marker={"size": 10, "color": palette.accent},
+            error_x={"type": "data", "array": above, "arrayminus": below, "color": palette.accent, "thickness": 2},
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )
+    figure.update_layout(**theme.plotly_layout(palette), height=120 + 36 * len(names))
+    figure.update_xaxes(title=_value_title(statistics[0]), rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
+
+
+def print_heatmap(statistic: Statistic) -> PrintFigure:
+    """Draw `heatmap` for paper."""
+    rows, columns = _two_axes(statistic)
+    figure, axes = _print_axes(width=7.0, height=max(2.0, min(9.0, 0.9 + 0.18 * len(rows))))
+    image = axes.imshow(statistic.values, aspect="auto", interpolation="nearest", cmap=_colour_map(), vmin=0)
+    axes.set_yticks(*_print_ticks(rows))
+    axes.set_xticks(*_print_ticks(columns, most=12))
+    axes.set_ylabel(_axis_title(rows))
+    axes.set_xlabel(_axis_title(columns))
+    figure.colorbar(image, ax=axes, label=statistic.unit, shrink=0.8)
+    return figure
+
+
+def print_stacked(statistic: Statistic) -> PrintFigure:
+    """Draw `stacked` for paper."""
+    rows, parts = _two_axes(statistic)
+    figure, axes = _print_axes(width=6.0, height=2.8)
+    base = np.zeros(len(rows))
+    for k, name in enumerate(parts.ticks):
+        axes.bar(
+            range(len(rows)), statistic.values[:, k], bottom=base, label=name, color=theme.SERIES[k % 8], width=0.85
+        )
+        base = base + statistic.values[:, k]
+    axes.set_xticks(*_print_ticks(rows))
+    axes.set(xlabel=_axis_title(rows), ylabel=statistic.name, ylim=(0, 1))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def print_intervals(statistics: Sequence[Statistic], names: Sequence[str]) -> PrintFigure:
+    """Draw `intervals` for paper."""
+    values, below, above = _estimates(statistics)
+    figure, axes = _print_axes(width=5.0, height=0.8 + 0.35 * len(names))
+    axes.errorbar(values, range(len(names)), xerr=[below, above], fmt="o", color=theme.LIGHT.accent, capsize=3)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(_value_title(statistics[0]))
+    return figure
+
+
+def _two_axes(statistic: Statistic) -> tuple[Axis, Axis]:
+    if len(statistic.axes) != 2:
+        raise TraceError(
+            f"draw {statistic.name!r}",
+            found=f"{len(statistic.axes)} axes",
+            expected="a Statistic with two axes",
+            todo="Select or average over the others first.",
+        )
+    return statistic.axes
+
+
+def _estimates(statistics: Sequence[Statistic]) -> tuple[list[float], list[float], list[float]]:
+    """Return values and how far their intervals reach below and above; 0 without an interval."""
+    values = [float(one) for one in statistics]
+    below = [v - float(one.low) if one.low is not None else 0.0 for v, one in zip(values, statistics)]
+    above = [float(one.high) - v if one.high is not None else 0.0 for v, one in zip(values, statistics)]
+    return values, below, above
+
+
+def _value_title(statistic: Statistic) -> str:
+    return f"{statistic.name} ({statistic.unit})" if statistic.unit else statistic.name
+
+
+def _axis_title(axis: Axis) -> str:
+    return f"{axis.name} ({axis.unit})" if axis.unit else axis.name
+
+
+def _thinned(axis: Axis, most: int) -> range:
+    return range(0, len(axis), max(1, -(-len(axis) // most)))
+
+
+def _plotly_ticks(axis: Axis, *, by_place: bool) -> dict:
+    """Label the places of an axis of names; an axis of numbers labels itself."""
+    if not by_place:
+        return {}
+    places = _thinned(axis, MAX_TICKS)
+    return {"tickvals": list(places), "ticktext": [theme.token_label(axis.ticks[k]) for k in places]}
+
+
+def _print_ticks(axis: Axis, *, most: int = MAX_TICKS) -> tuple[list[int], list[str]]:
+    places = _thinned(axis, most)
+    return list(places), [theme.token_label(axis.ticks[k]) for k in places]
+
+
+def _print_axes(*, width: float, height: float) -> tuple:
+    """Return a figure that belongs to no window, and its axes, in the print style (sizes in inches)."""
+    import matplotlib
+    from matplotlib.figure import Figure as PrintFigure
+
+    with matplotlib.rc_context(theme.print_style()):
+        figure = PrintFigure(figsize=(width, height))
+        return figure, figure.subplots()
+
+
+def _colour_map() -> object:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("heat", theme.LIGHT.heat)
