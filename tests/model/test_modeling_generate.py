@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from model.configuration_step_audio_2 import StepAudio2Config
 from model.modeling_step_audio_2 import AudioEncoder, StepAudio2ForCausalLM
 from tests.golden_recipe import read_json, read_mels, read_prompt
-from tests.model.test_modeling_laws import batch_of_two, small_config
+from tests.small_model import batch_of_two, small_config
 
 STOP = {"eos_token_id": 2, "pad_token_id": 0}
 
