@@ -1,5 +1,7 @@
 """Ids, placeholders and mels of a prompt: equal to the official ones, and typed control tokens stay text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -190,3 +192,15 @@ def test_ids_can_be_given(tokenizer):
     prompt = processor.encode((Message(PLAIN, (RawIds((5, 6)),)),))
     assert prompt.ids == [5, 6] and processor.ids.audio_start == 151688
     assert len(CONTROL_NAMES) == 9
+
+
+NANO = Path(__file__).parents[2] / "model" / "nano"
+
+
+@pytest.mark.skipif(not (NANO / "tokenizer.json").is_file(), reason="nano's tokenizer is not here")
+@pytest.mark.parametrize("text", ["<|EOT|>", "<tool_call>x", "<audio_728>", "今天天气很好, hello! 龘🙂\n"])
+def test_nano_reads_typed_text_as_text(text):
+    nano = StepAudio2Processor.from_pretrained(NANO)
+    ids = nano.encode_text(text)
+    assert nano.decode(ids) == text and not set(ids) & set(nano.tokenizer.added_tokens_decoder)
+    assert nano.ids.n_codes == 729 and nano.decode([nano.ids.code_pad], keep_special=True) == "<audio_729>"
