@@ -11,7 +11,6 @@ Nothing here knows the app; progress is told to a callback.
 
 import hashlib
 import json
-import logging
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -27,25 +26,21 @@ from transformers import GenerationConfig
 
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.configuration_step_audio_2 import StepAudio2Config
-from model.errors import CheckpointError, MemoryShortage
-from model.hub import GIB, cached_snapshot, download
+from model.errors import CheckpointError
+from model.hub import cached_snapshot, download
 from model.messages import Audio, Message, Text
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
+from model.placement import choose_placement
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks.prompts import ASR
-
-logger = logging.getLogger(__name__)
 
 NANO = "nano"
 NANO_DIR = Path(__file__).parent / "nano"
 INDEX_NAME, WEIGHTS_NAME = "model.safetensors.index.json", "model.safetensors"
 COPY_AGAIN = "Use a Step-Audio 2 checkpoint, or copy it again."
-WORKING_BYTES = 256 * 2**20
-"""Room for activations and a few thousand cached positions, beside the weights."""
 MIN_LOGIT_SHIFT = 1e-3
 """Least change of the answer's logits, in standard deviations, that counts as hearing; a severed path gives
 exactly 0, random weights about 0.03."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Progress = Callable[[str, float], None]
 
@@ -297,80 +292,6 @@ def check_ids(folder: Path, config: StepAudio2Config, processor: StepAudio2Proce
 def _some(names: list[str], most: int = 4) -> str:
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-# --- 3. place -----------------------------------------------------------------------------------
-
-
-def choose_placement(
-    n_parameters: int, device: str, dtype: str | torch.dtype
-) -> tuple[torch.device, torch.dtype, tuple[str, ...]]:
-    """Return device, dtype and what should be said about them; refuse what cannot fit.
-
-    Raises:
-        CheckpointError: If the device or dtype is unknown or not there.
-        MemoryShortage: If the weights do not fit into the free memory.
-    """
-    place = choose_device(device)
-    if dtype == "auto":
-        wishes = [torch.bfloat16] if place.type == "cuda" else [torch.float32, torch.bfloat16]
-    else:
-        wishes = [_named_dtype(dtype)]
-    free = available_bytes(place)
-    for wish in wishes:
-        if free is None or _needed_bytes(n_parameters, wish) <= free:
-            if wish == wishes[0]:
-                return place, wish, ()
-            note = f"loaded in {wish} because {wishes[0]} does not fit into {free / GIB:.1f} GiB"
-            logger.warning("Model %s", note)
-            return place, wish, (note,)
-    raise MemoryShortage(
-        f"load {n_parameters / 1e9:.2f} billion parameters in {wishes[-1]} on {place}",
-        found=f"{free / GIB:.1f} GiB of free memory",
-        expected=f"at least {_needed_bytes(n_parameters, wishes[-1]) / GIB:.1f} GiB",
-        todo="Close other programs, choose a smaller dtype, another device or a smaller model.",
-    )
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the device to use; "auto" takes the best one there is."""
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(kind for kind, there in has.items() if there))
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        place = None
-    if place is None or not has.get(place.type):
-        there = ", ".join(kind for kind, is_there in has.items() if is_there)
-        raise CheckpointError(
-            f"use the device {device!r}", found=f"only {there}", expected="one of them", todo="Choose one, or auto."
-        )
-    return place
-
-
-def _named_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    found = DTYPES.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise CheckpointError(
-            "choose the dtype", found=repr(dtype), expected=f"auto or one of {', '.join(DTYPES)}", todo="Choose one."
-        )
-    return found
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Return the memory that is free on a device, or None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _needed_bytes(n_parameters: int, dtype: torch.dtype) -> int:
-    return n_parameters * dtype.itemsize + WORKING_BYTES
 
 
 # --- 4. load ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import checkpoint
+from model import checkpoint, placement
 from model.checkpoint import LoadedModel, audio_path_health_check, load_model
 from model.configuration_step_audio_2 import StepAudio2Config
 from model.errors import CheckpointError, MemoryShortage
@@ -17,8 +17,6 @@ from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
 from tests.golden_recipe import read_json
 from tests.small_model import small_config
-
-GIB = 2**30
 
 
 @pytest.fixture(scope="module")
@@ -200,39 +198,14 @@ def test_tokenizer_of_another_model(folder):
         load_model(folder)
 
 
-# --- device, dtype, memory ----------------------------------------------------------------------
+# --- size ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def free_memory(monkeypatch):
-    return lambda n_bytes: monkeypatch.setattr(checkpoint, "available_bytes", lambda device: n_bytes)
-
-
-def test_model_that_does_not_fit_is_refused_before_allocation(checkpoints, free_memory, monkeypatch):
-    free_memory(100 * 2**20)
+def test_model_that_does_not_fit_is_refused_before_allocation(checkpoints, monkeypatch):
+    monkeypatch.setattr(placement, "available_bytes", lambda device: 100 * 2**20)
     monkeypatch.setattr(checkpoint, "read_weights", lambda *_: pytest.fail("it started to load"))
     with pytest.raises(MemoryShortage, match=r"on cpu: found 0.1 GiB of free memory, expected at least 0.3 GiB"):
         load_model(checkpoints["whole"], device="cpu")
-
-
-def test_smaller_dtype_is_taken_and_told_when_only_that_fits(free_memory, caplog):
-    free_memory(20 * GIB)
-    place, dtype, notes = checkpoint.choose_placement(8_315_000_000, "cpu", "auto")
-    assert (place.type, dtype) == ("cpu", torch.bfloat16)
-    assert notes == ("loaded in torch.bfloat16 because torch.float32 does not fit into 20.0 GiB",)
-    assert notes[0] in caplog.text
-    with pytest.raises(MemoryShortage, match="8.31 billion parameters in torch.float32"):
-        checkpoint.choose_placement(8_315_000_000, "cpu", "float32")
-
-
-def test_unknown_memory_is_not_refused(free_memory):
-    free_memory(None)
-    assert checkpoint.choose_placement(10**12, "cpu", "auto")[1] == torch.float32
-
-
-def test_free_memory_is_read_from_the_system():
-    free = checkpoint.available_bytes(torch.device("cpu"))
-    assert free is None or 2**20 < free < 2**50
 
 
 def test_mini_is_measured_without_allocating_it(tmp_path):
@@ -247,17 +220,6 @@ def test_mini_is_measured_without_allocating_it(tmp_path):
     save_file({"lm_head.weight": torch.zeros(158720, 1)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"831 tensors missing.*lm_head.weight \(158720, 1\) instead of"):
         checkpoint.check_weights(tmp_path, empty)
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:99x", "mps" if not torch.backends.mps.is_available() else "xpu"])
-def test_device_that_is_not_there(checkpoints, device):
-    with pytest.raises(CheckpointError, match=f"use the device {device!r}.*cpu"):
-        load_model(checkpoints["whole"], device=device)
-
-
-def test_unknown_dtype(checkpoints):
-    with pytest.raises(CheckpointError, match="choose the dtype: found 'int3'"):
-        load_model(checkpoints["whole"], device="cpu", dtype="int3")
 
 
 # --- hearing ------------------------------------------------------------------------------------
