@@ -27,14 +27,13 @@ def strip_html(loading: Loading, model: str, texts: Texts) -> str:
         rest = _banner_html(texts) if loading.facts.is_scripted else ""
     elif loading.phase == "failed" and loading.error is not None:
         state = f'<span class="state">{html.escape(texts("model_failed"))}</span>'
-        problem = problem_html(explain(loading.error, texts))
-        rest = f'<div class="strip-problem">{problem}<p class="small">{html.escape(texts("model_failed_rest"))}</p></div>'
+        problem, goes_on = problem_html(explain(loading.error, texts)), html.escape(texts("model_failed_rest"))
+        rest = f'<div class="strip-problem">{problem}<p class="small">{goes_on}</p></div>'
     else:
         state = f'<span class="state">{html.escape(_loading_words(loading, model, texts))}</span>'
         bar = _bar_html(loading.share, texts("model_loading", name=model))
-    return (
-        f'<header class="strip" data-phase="{loading.phase}">{title}<div class="model">{state}</div></header>{bar}{rest}'
-    )
+    model_part = f'<div class="model">{state}</div>'
+    return f'<header class="strip" data-phase="{loading.phase}">{title}{model_part}</header>{bar}{rest}'
 
 
 def _loading_words(loading: Loading, model: str, texts: Texts) -> str:

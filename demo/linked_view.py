@@ -11,14 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from analysis.view import VIEW_CSS, VIEW_JS, layer_payload, view_payload
+from analysis.view import layer_payload, view_payload
 from demo.errors import explain
 from demo.runs import Run
 from demo.texts import Texts
 from demo.workbench import Workbench
 
 # gradio runs this once per mount. The value may have been set before, then no change is seen:
-# hence the last line. `LinkedView` is defined by the bundle in the same scope.
+# hence the last line. `LinkedView` is defined by the bundle in the page's head.
 MOUNT_JS = """
 const root = element.querySelector('.linked-view-root');
 let view = null, shown = null;
@@ -33,12 +33,12 @@ const onSelect = (token) => {
 };
 const show = () => {
   const payload = props.value;
-  if (!payload || !payload.run) { if (view) view.destroy(); view = null; shown = null; root.replaceChildren(); return; }
-  if (payload.run === shown) return;
-  shown = payload.run;
+  if (!payload || !payload.id) { if (view) view.destroy(); view = null; shown = null; root.replaceChildren(); return; }
+  if (payload.id === shown) return;
+  shown = payload.id;
   root.dataset.run = shown;
   if (view) view.update(payload);
-  else view = LinkedView.mount(root, payload, { onSelect, fetchLayer, labels: payload.labels });
+  else view = LinkedView.mount(root, payload, { onSelect, fetchLayer });
 };
 watch('value', show);
 show();
@@ -57,8 +57,7 @@ def linked_view(workbench: Workbench, *, elem_id: str) -> gr.HTML:
     return gr.HTML(
         {},
         html_template='<div class="linked-view-root"></div>',
-        css_template=VIEW_CSS,
-        js_on_load=VIEW_JS + MOUNT_JS,
+        js_on_load=MOUNT_JS,
         apply_default_css=False,
         server_functions=[fetch_layer],
         elem_id=elem_id,
@@ -68,7 +67,7 @@ def linked_view(workbench: Workbench, *, elem_id: str) -> gr.HTML:
 
 def payload(run: Run | None) -> dict[str, Any]:
     """Return what the view shows for a run; `{}` shows nothing."""
-    return {} if run is None else {**view_payload(run.trace), "run": run.id}
+    return {} if run is None else view_payload(run.trace, run_id=run.id)
 
 
 def layer_of(workbench: Workbench, question: object) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def layer_of(workbench: Workbench, question: object) -> dict[str, Any]:
     try:
         return layer_payload(run.trace, layer)
     # The border to the browser: whatever it asked, it gets a sentence.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return {"error": str(explain(error, Texts()))}
 
 

@@ -51,7 +51,7 @@ class Job(Generic[Item]):
         """Do the work (called by the model thread only); an error is handed over, not raised."""
         try:
             self._hand_over()
-        except BaseException as error:  # noqa: BLE001  the asking thread raises it again
+        except BaseException as error:  # the asking thread raises it again
             self._items.put(_Raised(error))
         finally:
             self._items.put(_ENDED)
@@ -87,6 +87,17 @@ class Job(Generic[Item]):
                 raise item.error
             self.started = True
             yield TICK if item is _STARTED else item
+
+
+def aside(work: Callable[[], Item], cancel: threading.Event) -> Job[Item]:
+    """Call a function that does not touch the model on a thread of its own; its result is the one item."""
+
+    def once() -> Iterator[Item]:
+        yield work()
+
+    job = Job(once, cancel)
+    threading.Thread(target=job.run, name="aside", daemon=True).start()
+    return job
 
 
 class ModelThread:

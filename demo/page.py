@@ -39,4 +39,3 @@ def translations() -> gr.I18n:
     """Return the interface's words as the browser's translation table."""
     words = columns()
     return gr.I18n(**words, **{"zh-CN": words["zh"], "zh-TW": words["zh"]})
-

@@ -54,9 +54,7 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be above zero.")
 
 
-def read_settings(
-    argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ
-) -> Settings:
+def read_settings(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read flags, then variables, then defaults.
 
     Args:

@@ -65,9 +65,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "phase_looking": ("Looking inside: which sounds each word came from", "正在回看：每个词来自哪段声音"),
     "phase_done": ("Done", "完成"),
     "phase_stopped": ("Stopped", "已停止"),
-    "phase_length": (
-        "Cut off at the longest answer allowed", "已达到允许的最大长度"
-    ),
+    "phase_length": ("Cut off at the longest answer allowed", "已达到允许的最大长度"),
     "phase_repetition": ("Stopped because it kept repeating itself", "因不断重复而停止"),
     "phase_failed": ("Did not work", "未能完成"),
     "no_words": ("No words were heard.", "没有听到话语。"),
@@ -111,8 +109,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "请换用更短的录音或更小的模型，或关闭其他程序。",
     ),
     "missing_title": ("A file is missing", "缺少文件"),
-    "missing": ("{name} was not found. If it was uploaded a while ago, upload it again.",
-                "找不到 {name}。若是较早上传的文件，请重新上传。"),
+    "missing": (
+        "{name} was not found. If it was uploaded a while ago, upload it again.",
+        "找不到 {name}。若是较早上传的文件，请重新上传。",
+    ),
     "unexpected_title": ("Something unexpected went wrong", "发生了意外错误"),
     "unexpected": (
         "The app goes on. The details are in the terminal under the reference {reference}.",
@@ -127,7 +127,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "expected": ("Expected", "应为"),
     # Inspect
     "run": ("Run", "运行"),
-    "run_none": ("No run yet", "暂无运行"),
     "upload_trace": ("Open trace file", "打开记录文件"),
     "download_trace": ("Save trace file", "保存记录文件"),
     "download_html": ("Save as web page", "保存为网页"),
@@ -140,25 +139,25 @@ WORDS: dict[str, tuple[str, str]] = {
         "Or open a trace file that you or somebody else saved. No model is needed for that.",
         "或打开自己或他人保存的记录文件，这不需要模型。",
     ),
-    "token_title": ("Token", "词元"),
     "token_hint": (
         "Choose a token to see how sure the model was and where it looked.",
         "选择一个词元，查看模型的把握以及它看向何处。",
     ),
     "token_kind": ("Kind", "类别"),
     "token_id": ("Id", "编号"),
-    "token_time": ("Time in the sound", "在声音中的时间"),
     "token_probability": ("Probability", "概率"),
-    "token_logprob": ("Log-probability", "对数概率"),
     "token_entropy": ("Entropy", "熵"),
     "token_shares": ("Where it looked", "注意力去向"),
     "token_shares_info": (
-        "Attention of this token, averaged over all layers and heads. It shows where the model looked, not why it chose the word.",
+        "Attention of this token, averaged over all layers and heads. It shows where the model looked, "
+        "not why it chose the word.",
         "该词元的注意力，在所有层和头上取平均。它说明模型看向哪里，而不是为何选这个词。",
     ),
     "not_measured": ("not measured", "未测量"),
-    "run_facts": ("{n_reply} reply tokens · {n_frames} audio positions at 12.5 Hz · {n_layers} layers × {n_heads} heads",
-                  "{n_reply} 个输出词元 · {n_frames} 个 12.5 Hz 音频位置 · {n_layers} 层 × {n_heads} 头"),
+    "run_facts": (
+        "{n_reply} reply tokens · {n_frames} audio positions at 12.5 Hz · {n_layers} layers × {n_heads} heads",
+        "{n_reply} 个输出词元 · {n_frames} 个 12.5 Hz 音频位置 · {n_layers} 层 × {n_heads} 头",
+    ),
     # About
     "about_model": ("The model", "模型"),
     "about_card": ("Model card", "模型卡"),
@@ -169,22 +168,25 @@ WORDS: dict[str, tuple[str, str]] = {
     "about_size": ("Parameters", "参数量"),
     "about_memory": ("Memory", "内存"),
     "about_health": ("Sound reaches the decoder", "声音到达解码器"),
-    "about_health_ok": ("yes: replacing sound by silence moves the logits by {n}", "是：将声音换成静音会使 logits 改变 {n}"),
+    "about_health_ok": (
+        "yes: replacing sound by silence moves the logits by {n}",
+        "是：将声音换成静音会使 logits 改变 {n}",
+    ),
     "about_health_none": ("not checked", "未检查"),
     "about_abilities": ("Can do", "能力"),
     "about_privacy": ("Privacy", "隐私"),
     "about_privacy_text": (
-        "Sound never leaves the machine this app runs on, and nothing is sent anywhere else. Uploads and recordings are "
-        "deleted within two hours or when the app ends. Runs stay in memory, for you alone, until you close the page or "
-        "{minutes} minutes after you last looked at them.",
+        "Sound never leaves the machine this app runs on, and nothing is sent anywhere else. Uploads and recordings "
+        "are deleted within two hours or when the app ends. Runs stay in memory, for you alone, until you close the "
+        "page or {minutes} minutes after you last looked at them.",
         "声音不会离开运行本应用的机器，也不会发送到别处。上传和录音会在两小时内或应用结束时删除。"
         "运行结果只保存在内存中、只对您可见，直到您关闭页面，或最后一次查看后 {minutes} 分钟。",
     ),
     "about_method": ("How attention is measured", "注意力如何测量"),
     "about_method_text": (
-        "After the answer is finished, the same tokens are run through the model once more, all at once, and the attention "
-        "from every answer token to every audio position (80 ms each) is kept. Attention shows where the model looked. "
-        "It does not prove that it used what it saw.",
+        "After the answer is finished, the same tokens are run through the model once more, all at once, and the "
+        "attention from every answer token to every audio position (80 ms each) is kept. Attention shows where the "
+        "model looked. It does not prove that it used what it saw.",
         "回答完成后，同样的词元会再次一次性通过模型，并保留每个输出词元对每个音频位置（各 80 毫秒）的注意力。"
         "注意力说明模型看向哪里，但并不证明它用到了所看到的内容。",
     ),
@@ -221,6 +223,5 @@ def language_of(setting: str, accept_language: str | None) -> Language:
 def columns() -> dict[str, dict[str, str]]:
     """Return all words by language, as the browser's own translation wants them."""
     return {
-        language: {key: words[column] for key, words in WORDS.items()}
-        for column, language in enumerate(("en", "zh"))
+        language: {key: words[column] for key, words in WORDS.items()} for column, language in enumerate(("en", "zh"))
     }

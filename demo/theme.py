@@ -1,12 +1,16 @@
 """How the app looks: a calm instrument. One type scale, one accent, light and dark, no font fetched.
 
-The values here become gradio's theme variables; `assets/app.css` uses those variables and adds
-the layout. What gradio 6 takes at launch rather than at build is gathered in `launch_look`.
+Colours are those of `analysis/figures/theme.py`, so that the page and what it shows agree. Here they
+become gradio's theme variables; `assets/app.css` uses those variables and adds the layout. What
+gradio 6 takes at launch rather than at build is gathered in `launch_look`.
 """
 
 from pathlib import Path
 
 import gradio as gr
+
+from analysis.figures.theme import DARK, LIGHT, SERIES
+from analysis.view import script, stylesheet
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -17,22 +21,19 @@ SANS = (
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
 ACCENT = gr.themes.Color(
-    name="teal", c50="#f0fdfa", c100="#ccfbf1", c200="#99f6e4", c300="#5eead4", c400="#2dd4bf", c500="#14b8a6",
-    c600="#0d9488", c700="#0f766e", c800="#115e59", c900="#134e4a", c950="#042f2e",
+    name="accent", c50=LIGHT.panel, c100=LIGHT.heat[1], c200=LIGHT.heat[2], c300=DARK.heat[5], c400=DARK.accent,
+    c500=LIGHT.heat[3], c600=LIGHT.heat[4], c700=LIGHT.accent, c800=LIGHT.heat[5], c900=LIGHT.heat[6],
+    c950=DARK.on_accent,
 )  # fmt: skip
 NEUTRAL = gr.themes.Color(
-    name="stone", c50="#fafaf9", c100="#f4f4f2", c200="#e6e5e2", c300="#d5d3ce", c400="#a5a19a", c500="#75716b",
-    c600="#5a5650", c700="#403d39", c800="#282624", c900="#1b1a18", c950="#121110",
+    name="grey", c50=LIGHT.ground, c100=LIGHT.panel, c200=LIGHT.line, c300=LIGHT.ink[1], c400=LIGHT.ink[2],
+    c500=DARK.ink[3], c600=LIGHT.muted, c700=DARK.ink[2], c800=DARK.ink[1], c900=DARK.panel, c950=DARK.ground,
 )  # fmt: skip
-TYPE = gr.themes.Size(
-    name="scale", xxs="11px", xs="12px", sm="13px", md="15px", lg="17px", xl="20px", xxl="28px"
-)
-SPACE = gr.themes.Size(
-    name="space", xxs="2px", xs="4px", sm="6px", md="8px", lg="12px", xl="16px", xxl="24px"
-)
-ROUND = gr.themes.Size(
-    name="round", xxs="2px", xs="3px", sm="4px", md="6px", lg="8px", xl="10px", xxl="14px"
-)
+PROBLEM = SERIES[5]
+"""Marks problems and warnings."""
+TYPE = gr.themes.Size(name="scale", xxs="11px", xs="12px", sm="13px", md="15px", lg="17px", xl="20px", xxl="28px")
+SPACE = gr.themes.Size(name="space", xxs="2px", xs="4px", sm="6px", md="8px", lg="12px", xl="16px", xxl="24px")
+ROUND = gr.themes.Size(name="round", xxs="2px", xs="3px", sm="4px", md="6px", lg="8px", xl="10px", xxl="14px")
 
 
 def theme() -> gr.themes.Base:
@@ -44,96 +45,83 @@ def theme() -> gr.themes.Base:
     return base.set(**_surfaces(), **_controls())
 
 
+def _both(**pairs: tuple[str, str]) -> dict[str, str]:
+    """Write each (light, dark) pair as gradio's two variables."""
+    light = {name: pair[0] for name, pair in pairs.items()}
+    return light | {f"{name}_dark": pair[1] for name, pair in pairs.items()}
+
+
 def _surfaces() -> dict[str, str]:
+    muted = (LIGHT.muted, DARK.muted)
     return {
-        "body_background_fill": "*neutral_50",
-        "body_background_fill_dark": "*neutral_950",
-        "body_text_color": "*neutral_900",
-        "body_text_color_dark": "#ebe9e5",
-        "body_text_color_subdued": "*neutral_600",
-        "body_text_color_subdued_dark": "#a9a59e",
-        "background_fill_primary": "#ffffff",
-        "background_fill_primary_dark": "*neutral_900",
-        "background_fill_secondary": "*neutral_100",
-        "background_fill_secondary_dark": "*neutral_800",
-        "border_color_primary": "*neutral_200",
-        "border_color_primary_dark": "#34322f",
-        "border_color_accent": "*primary_700",
-        "border_color_accent_dark": "*primary_400",
-        "color_accent": "*primary_700",
-        "color_accent_soft": "*primary_50",
-        "color_accent_soft_dark": "#10302d",
-        "link_text_color": "*primary_700",
-        "link_text_color_dark": "*primary_300",
-        "link_text_color_hover": "*primary_800",
-        "link_text_color_hover_dark": "*primary_200",
-        "link_text_color_visited": "*primary_700",
-        "link_text_color_visited_dark": "*primary_300",
-        "block_background_fill": "*background_fill_primary",
-        "block_background_fill_dark": "*background_fill_primary",
+        **_both(
+            body_background_fill=(LIGHT.ground, DARK.ground),
+            body_text_color=(LIGHT.text, DARK.text),
+            body_text_color_subdued=muted,
+            background_fill_primary=(LIGHT.ground, DARK.ground),
+            background_fill_secondary=(LIGHT.panel, DARK.panel),
+            block_background_fill=(LIGHT.ground, DARK.ground),
+            block_label_background_fill=("transparent", "transparent"),
+            block_label_text_color=muted,
+            block_title_text_color=muted,
+            block_info_text_color=muted,
+            border_color_primary=(LIGHT.line, DARK.line),
+            border_color_accent=(LIGHT.accent, DARK.accent),
+            color_accent_soft=(LIGHT.heat[1], DARK.heat[1]),
+            link_text_color=(LIGHT.accent, DARK.accent),
+            link_text_color_hover=(LIGHT.heat[5], DARK.heat[5]),
+            link_text_color_active=(LIGHT.heat[5], DARK.heat[5]),
+            link_text_color_visited=(LIGHT.accent, DARK.accent),
+            loader_color=(LIGHT.accent, DARK.accent),
+        ),
+        "color_accent": LIGHT.accent,
         "block_border_width": "1px",
-        "block_border_color": "*border_color_primary",
-        "block_shadow": "none",
-        "block_radius": "*radius_lg",
-        "block_label_background_fill": "transparent",
-        "block_label_background_fill_dark": "transparent",
         "block_label_border_width": "0px",
-        "block_label_text_color": "*body_text_color_subdued",
-        "block_label_text_color_dark": "*body_text_color_subdued",
         "block_label_text_size": "*text_sm",
-        "block_title_text_color": "*body_text_color_subdued",
-        "block_title_text_color_dark": "*body_text_color_subdued",
+        "block_label_text_weight": "500",
         "block_title_text_size": "*text_sm",
         "block_title_text_weight": "500",
-        "block_label_text_weight": "500",
+        "block_shadow": "none",
+        "block_radius": "*radius_lg",
         "layout_gap": "*spacing_xl",
-        "loader_color": "*primary_600",
-        "loader_color_dark": "*primary_400",
     }
 
 
 def _controls() -> dict[str, str]:
+    edge = (LIGHT.ink[1], DARK.ink[2])
+    none = ("transparent", "transparent")
     return {
-        "input_background_fill": "*background_fill_primary",
-        "input_background_fill_dark": "*neutral_800",
-        "input_border_color": "*neutral_300",
-        "input_border_color_dark": "#45423e",
-        "input_border_color_focus": "*primary_600",
-        "input_border_color_focus_dark": "*primary_400",
+        **_both(
+            input_background_fill=(LIGHT.ground, DARK.panel),
+            input_border_color=edge,
+            input_border_color_focus=(LIGHT.accent, DARK.accent),
+            button_primary_background_fill=(LIGHT.accent, DARK.accent),
+            button_primary_background_fill_hover=(LIGHT.heat[5], DARK.heat[5]),
+            button_primary_text_color=(LIGHT.on_accent, DARK.on_accent),
+            button_primary_text_color_hover=(LIGHT.on_accent, DARK.on_accent),
+            button_primary_border_color=none,
+            button_primary_border_color_hover=none,
+            button_secondary_background_fill=(LIGHT.ground, DARK.panel),
+            button_secondary_background_fill_hover=(LIGHT.panel, DARK.ink[1]),
+            button_secondary_border_color=edge,
+            button_secondary_border_color_hover=edge,
+            button_secondary_text_color=(LIGHT.text, DARK.text),
+            button_secondary_text_color_hover=(LIGHT.text, DARK.text),
+            checkbox_background_color_selected=(LIGHT.accent, LIGHT.accent),
+            checkbox_border_color_selected=(LIGHT.accent, LIGHT.accent),
+        ),
         "input_border_width": "1px",
-        "button_transition": "background-color .12s, border-color .12s, color .12s",
-        "button_large_text_weight": "600",
-        "button_medium_text_weight": "500",
-        "button_small_text_weight": "500",
-        "button_large_text_size": "*text_md",
-        "button_medium_text_size": "*text_md",
-        "button_small_text_size": "*text_sm",
-        "button_large_radius": "*radius_lg",
-        "button_medium_radius": "*radius_md",
-        "button_small_radius": "*radius_md",
         "button_border_width": "1px",
-        "button_primary_background_fill": "*primary_700",
-        "button_primary_background_fill_hover": "*primary_800",
-        "button_primary_background_fill_dark": "*primary_400",
-        "button_primary_background_fill_hover_dark": "*primary_300",
-        "button_primary_text_color": "#ffffff",
-        "button_primary_text_color_dark": "*primary_950",
-        "button_primary_text_color_hover": "#ffffff",
-        "button_primary_text_color_hover_dark": "*primary_950",
-        "button_primary_border_color": "transparent",
-        "button_primary_border_color_dark": "transparent",
-        "button_secondary_background_fill": "*background_fill_primary",
-        "button_secondary_background_fill_hover": "*neutral_100",
-        "button_secondary_background_fill_dark": "*background_fill_primary",
-        "button_secondary_background_fill_hover_dark": "*neutral_800",
-        "button_secondary_border_color": "*neutral_300",
-        "button_secondary_border_color_dark": "#45423e",
-        "button_secondary_text_color": "*body_text_color",
-        "button_secondary_text_color_dark": "*body_text_color",
-        "checkbox_background_color_selected": "*primary_700",
-        "checkbox_background_color_selected_dark": "*primary_600",
-        "checkbox_border_color_selected": "*primary_700",
-        "checkbox_border_color_selected_dark": "*primary_600",
+        "button_transition": "background-color .12s, border-color .12s, color .12s",
+        "button_large_text_size": "*text_md",
+        "button_large_text_weight": "600",
+        "button_large_radius": "*radius_lg",
+        "button_medium_text_size": "*text_md",
+        "button_medium_text_weight": "500",
+        "button_medium_radius": "*radius_md",
+        "button_small_text_size": "*text_sm",
+        "button_small_text_weight": "500",
+        "button_small_radius": "*radius_md",
     }
 
 
@@ -147,14 +135,19 @@ def waveform_look(sample_rate_hz: int) -> gr.WaveformOptions:
 
 def launch_look() -> dict[str, object]:
     """Return the arguments of `Blocks.launch` that decide how the page looks."""
-    return {
-        "theme": theme(),
-        "css": (ASSETS / "app.css").read_text(encoding="utf-8"),
-        "head": head(),
-    }
+    return {"theme": theme(), "css": (ASSETS / "app.css").read_text(encoding="utf-8"), "head": head()}
 
 
 def head() -> str:
-    """Return what goes into the page's head: the raw-microphone switch, before anything records."""
-    script = (ASSETS / "raw_microphone.js").read_text(encoding="utf-8")
-    return f"<script>{script}</script>"
+    """Return what goes into the page's head, before anything is drawn or recorded.
+
+    The linked view's bundle stands here once for all tabs, and as it is: gradio rewrites the
+    selectors of what it is given as `css`.
+    """
+    colours = (
+        f":root {{ --accent: {LIGHT.accent}; --problem: {PROBLEM}; }}\n"
+        f":root.dark, .dark {{ --accent: {DARK.accent}; }}\n"
+        f".dark .gradio-container {{ --color-accent: {DARK.accent}; }}"  # gradio has one for both
+    )
+    microphone = (ASSETS / "raw_microphone.js").read_text(encoding="utf-8")
+    return f"<style>{colours}\n{stylesheet()}</style>\n<script>{microphone}</script>\n<script>{script()}</script>"

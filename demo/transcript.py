@@ -17,6 +17,8 @@ Phase = Literal[
     "done", "stopped", "length", "repetition", "failed",
 ]  # fmt: skip
 UNDER_WAY = ("starting", "model", "queued", "listening", "writing", "looking")
+FINISHED = ("done", "length", "repetition")
+"""Phases of a turn that has an answer to look into."""
 ENDINGS: dict[str, Phase] = {
     "stop": "done",
     "length": "length",
@@ -69,14 +71,10 @@ def advance(seen: Transcript, event: Event) -> Transcript:
 def _with_words(seen: Transcript, event: TextDelta) -> Transcript:
     n_tokens = seen.n_tokens + len(event.ids)
     if seen.first_s is None:
-        return replace(
-            seen, phase="writing", text=seen.text + event.text, n_tokens=n_tokens, first_s=event.t_s
-        )
+        return replace(seen, phase="writing", text=seen.text + event.text, n_tokens=n_tokens, first_s=event.t_s)
     after_s = event.t_s - seen.first_s
     speed = (n_tokens - 1) / after_s if after_s > 0 else seen.speed
-    return replace(
-        seen, phase="writing", text=seen.text + event.text, n_tokens=n_tokens, speed=speed
-    )
+    return replace(seen, phase="writing", text=seen.text + event.text, n_tokens=n_tokens, speed=speed)
 
 
 def stopped(seen: Transcript) -> Transcript:
@@ -138,8 +136,7 @@ def _timings_html(seen: Transcript, texts: Texts) -> str:
         ("time_total", _seconds(seen.total_s, texts)),
     )
     rows = "".join(
-        f"<div><dt>{html.escape(texts(key))}</dt><dd>{html.escape(value or '–')}</dd></div>"
-        for key, value in cells
+        f"<div><dt>{html.escape(texts(key))}</dt><dd>{html.escape(value or '–')}</dd></div>" for key, value in cells
     )
     return f'<dl class="timings">{rows}</dl>'
 

@@ -22,7 +22,7 @@ def build(workbench: Workbench) -> gr.Blocks:
         title=Texts()("title"), analytics_enabled=False, fill_width=True,
         delete_cache=(UPLOADS_KEPT_S, UPLOADS_KEPT_S),
     ) as demo:  # fmt: skip
-        page = Page(workbench, gr.State(new_session))
+        page = Page(workbench, _session_state())
         top = header.build(page)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab(page.label("tab_asr"), id=asr.TAB):
@@ -36,6 +36,14 @@ def build(workbench: Workbench) -> gr.Blocks:
         about.connect(page, about_item, about_outputs)
         _close_page(demo, workbench)
     return demo
+
+
+def _session_state() -> gr.State:
+    """Return the state that holds each visitor's session id, made when it is first asked for."""
+    state = gr.State(new_session)
+    # gradio would also set it anew by a public event some time after the page has opened.
+    state.load_event_to_attach = None
+    return state
 
 
 def _open_page(demo: gr.Blocks, page: Page, top: header.Header, asr_tab: asr.AsrTab) -> None:
@@ -68,9 +76,7 @@ def _connect_tabs(
         texts = page.texts(request)
         return inspect.updates(inspect.show(workbench, session, run_id, texts), texts)
 
-    asr_tab.open_button.click(
-        jump, [asr_tab.run_id, page.session], [tabs, *inspect_tab.outputs], **AT_ONCE
-    )
+    asr_tab.open_button.click(jump, [asr_tab.run_id, page.session], [tabs, *inspect_tab.outputs], **AT_ONCE)
     picker = inspect_tab.outputs[0]
     inspect_item.select(visit, [picker, page.session], inspect_tab.outputs, **AT_ONCE)
 

@@ -114,7 +114,7 @@ class Workbench:
             self._engine = self._load(self.settings, self._report)
             self._loading = Loading("ready", share=1.0, seconds=self._elapsed_s(), facts=self._engine.facts)
         # Whatever it was, the page shows it and the app goes on.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             logger.warning("Loading %s failed.", self.settings.model, exc_info=True)
             self._loading = Loading("failed", seconds=self._elapsed_s(), error=error)
         yield None
@@ -146,9 +146,7 @@ class Workbench:
         self, conversation: "Conversation", options: "GenerationOptions", cancel: threading.Event
     ) -> "Job[Event]":
         """Ask for a turn; it waits its turn behind loading and other people's turns."""
-        return self._thread.submit(
-            lambda: self.engine.backend.stream(conversation, options, cancel=cancel), cancel
-        )
+        return self._thread.submit(lambda: self.engine.backend.stream(conversation, options, cancel=cancel), cancel)
 
     def look_inside(
         self,
@@ -189,18 +187,16 @@ def load_engine(settings: Settings, progress: Progress) -> Engine:
     from model.backends.local import LocalBackend
     from model.checkpoint import load_model
 
-    loaded = load_model(
-        settings.model, device=settings.device, dtype=settings.dtype, progress=progress
-    )
+    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype, progress=progress)
 
-    def capture(conversation, reply_ids, events):  # noqa: ANN001, ANN202
+    def capture(conversation, reply_ids, events):
         return capture_trace(loaded, conversation, reply_ids, events=events)
 
     backend = LocalBackend(loaded)
     return Engine(backend, capture, _facts(loaded.info, backend.info))
 
 
-def _facts(info, backend_info) -> ModelFacts:  # noqa: ANN001
+def _facts(info, backend_info) -> ModelFacts:
     """Gather what the page tells about a loaded model."""
     card = Path(info.card_path) if info.card_path else None
     return ModelFacts(

@@ -14,23 +14,22 @@ import gradio as gr
 
 from demo.errors import Problem, explain
 from demo.linked_view import linked_view, payload
-from demo.model_thread import Job, Tick
+from demo.model_thread import TICK_S, Job, Tick, aside
 from demo.page import AT_ONCE, QUIET, Page
 from demo.runs import Run
 from demo.session import Turn
 from demo.texts import Texts
 from demo.theme import waveform_look
-from demo.transcript import Transcript, advance, failed, stopped, transcript_html
+from demo.transcript import FINISHED, Phase, Transcript, advance, failed, stopped, transcript_html
 from demo.workbench import Workbench
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, load_waveform, quality_note
-from model.events import Event, TurnDone
-from model.options import GenerationOptions
+from model.events import Event
+from model.messages import Conversation
+from model.tasks.asr import ASR
 
 TAB = "asr"
 SHORTEST_S = 0.1
 """Below this nothing is said: one 12.5 Hz position is 0.08 s."""
-MOST_TOKENS = 256
-"""Longest transcription, in tokens."""
 EXAMPLES = Path(__file__).parents[2] / "model" / "nano" / "examples"
 
 
@@ -66,7 +65,7 @@ def transcribe(workbench: Workbench, session: str, path: str | None, texts: Text
         if turn.cancel.is_set():
             yield Frame(stopped(frame.transcript))
     # The border to the page: every error becomes words, and the app goes on.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         yield Frame(failed(frame.transcript, explain(error, texts)))
     finally:
         workbench.sessions.end(session, turn)
@@ -81,46 +80,45 @@ def stop(workbench: Workbench, session: str) -> Frame | None:
 
 
 def _steps(workbench: Workbench, session: str, turn: Turn, path: str | None, texts: Texts) -> Iterator[Frame]:
+    """Read the file, ask the model, look inside; return early where that ends the turn."""
     if not path:
-        problem = Problem(texts("nothing_given_title"), texts("nothing_given"))
-        yield Frame(failed(Transcript(), problem))
+        yield Frame(failed(Transcript(), Problem(texts("nothing_given_title"), texts("nothing_given"))))
         return
-    heard = hear(path, workbench.settings.max_audio_s, texts)
-    seen = Transcript("listening", sound_s=heard.waveform.duration_s, note=heard.note)
+    heard = None
+    for item in aside(lambda: hear(path, workbench.settings.max_audio_s, texts), turn.cancel):
+        heard = None if isinstance(item, Tick) else item
+        yield Frame(Transcript("listening"))
+    if heard is None:
+        return
+    first = Transcript("listening", sound_s=heard.waveform.duration_s, note=heard.note)
     if heard.problem is not None:
-        yield Frame(failed(seen, heard.problem))
+        yield Frame(failed(first, heard.problem))
         return
-    conversation, options = _request(heard.waveform, Path(path).name)
-    job = workbench.answer(conversation, options, turn.cancel)
+    conversation = ASR.conversation(heard.waveform, name=Path(path).name)
     events: list[Event] = []
-    for seen in _listen(workbench, job, seen, events):
-        yield Frame(seen)
-    done = events[-1] if events else None
-    if turn.cancel.is_set() or not isinstance(done, TurnDone) or done.reason == "cancelled":
-        return
-    if done.reason == "error":
-        yield Frame(failed(seen, Problem(texts("backend_title"), done.message)))
-        return
-    yield from _look_inside(workbench, session, turn, conversation, events, seen)
+    for seen in _listen(workbench, workbench.answer(conversation, ASR.options, turn.cancel), first, events):
+        if seen.phase not in FINISHED:  # what is finished is shown once it was looked into
+            yield Frame(seen)
+    if not turn.cancel.is_set() and seen.phase in FINISHED:
+        yield from _look_inside(workbench, session, turn, conversation, events, seen, texts)
 
 
-def _listen(
-    workbench: Workbench, job: "Job[Event]", seen: Transcript, events: list[Event]
-) -> Iterator[Transcript]:
+def _listen(workbench: Workbench, job: "Job[Event]", seen: Transcript, events: list[Event]) -> Iterator[Transcript]:
     """Yield a picture for every event and every tick; collect the events on the way."""
-    ticks = 0
+    waited_s = 0.0
+    yield seen
     for item in job:
         if isinstance(item, Tick):
-            ticks += 1
+            waited_s += TICK_S
             phase = _waiting_phase(workbench, job, seen)
-            seen = replace(seen, phase=phase, waited_s=ticks / 10 if phase != "writing" else 0.0)
+            seen = replace(seen, phase=phase, waited_s=0.0 if phase == "writing" else waited_s)
         else:
             events.append(item)
             seen = replace(advance(seen, item), waited_s=0.0)
         yield seen
 
 
-def _waiting_phase(workbench: Workbench, job: Job, seen: Transcript) -> str:
+def _waiting_phase(workbench: Workbench, job: Job, seen: Transcript) -> Phase:
     if seen.phase == "writing":
         return "writing"
     if job.started:
@@ -129,24 +127,23 @@ def _waiting_phase(workbench: Workbench, job: Job, seen: Transcript) -> str:
 
 
 def _look_inside(
-    workbench: Workbench, session: str, turn: Turn, conversation: Any, events: Sequence[Event], seen: Transcript
+    workbench: Workbench,
+    session: str,
+    turn: Turn,
+    conversation: Conversation,
+    events: Sequence[Event],
+    seen: Transcript,
+    texts: Texts,
 ) -> Iterator[Frame]:
-    """Run the teacher-forced second pass and keep its trace as a run."""
-    done = events[-1]
+    """Run the teacher-forced second pass and keep its trace as a run; the words stand whatever happens."""
     yield Frame(replace(seen, phase="looking"))
-    for item in workbench.look_inside(conversation, done.ids, events, turn.cancel):
-        if isinstance(item, Tick):
-            yield Frame(replace(seen, phase="looking"))
-        else:
-            run = workbench.runs.put(Run(session, run_title(seen.text), item))
-            yield Frame(seen, run)
-
-
-def _request(waveform: Waveform, name: str) -> tuple[Any, Any]:
-    """Return the conversation and the options that ask for a transcription."""
-    from model.tasks.asr import ASR
-
-    return ASR.conversation(waveform, name=name), GenerationOptions(max_new_tokens=MOST_TOKENS)
+    try:
+        for item in workbench.look_inside(conversation, events[-1].ids, events, turn.cancel):
+            if not isinstance(item, Tick):
+                yield Frame(seen, workbench.runs.put(Run(session, run_title(seen.text), item)))
+    # The border to the page: the transcription is done, only the look inside is not.
+    except Exception as error:
+        yield Frame(replace(seen, problem=explain(error, texts)))
 
 
 class Heard(NamedTuple):
@@ -163,9 +160,7 @@ def hear(path: str, max_seconds: float, texts: Texts) -> Heard:
     Raises:
         AudioError: If it cannot be read, is too long or too short.
     """
-    waveform = load_waveform(
-        path, sample_rate_hz=INPUT_SAMPLE_RATE_HZ, max_seconds=max_seconds, min_seconds=SHORTEST_S
-    )
+    waveform = load_waveform(path, sample_rate_hz=INPUT_SAMPLE_RATE_HZ, max_seconds=max_seconds, min_seconds=SHORTEST_S)
     note = quality_note(waveform)
     if note == "silent":
         return Heard(waveform, problem=Problem(texts("note_silent_title"), texts("note_silent")))
@@ -277,7 +272,7 @@ def _example_buttons(page: Page) -> list[tuple[gr.Button, Example]]:
         return [(gr.Button(item.caption, size="sm", scale=0, min_width=80), item) for item in found]
 
 
-def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:  # noqa: ANN001
+def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:
     """Connect the buttons: first the page shows that it heard you, then the turn queues."""
     workbench = page.workbench
 
@@ -296,9 +291,7 @@ def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:  # noqa
 
     def start(trigger: Any) -> gr.events.Dependency:
         trigger = trigger(accept, sound, outputs, **AT_ONCE)
-        return trigger.then(
-            run, [sound, page.session], outputs, concurrency_id="model", concurrency_limit=1, **QUIET
-        )
+        return trigger.then(run, [sound, page.session], outputs, concurrency_id="model", concurrency_limit=1, **QUIET)
 
     turns = [start(go.click)]
     for chip, item in chips:

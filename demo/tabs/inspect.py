@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from analysis.figures.theme import token_label
 from analysis.trace import Trace
 from demo.errors import Problem, explain, problem_html
 from demo.linked_view import linked_view, payload
@@ -66,7 +67,7 @@ def open_file(workbench: Workbench, session: str, path: str | None, texts: Texts
         trace = load_trace(path)
         run = workbench.runs.put(Run(session, f"{Path(path).name} · {run_title(trace.reply_text)[11:]}", trace))
     # The border to the page: whatever the file holds, the app goes on.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         frame = show(workbench, session, None, texts)
         return Frame(frame.choices, None, problem_html(explain(error, texts)))
     return show(workbench, session, run.id, texts)
@@ -105,13 +106,13 @@ def file_stem(run: Run) -> str:
     return stem[:60] or "run"
 
 
-def describe_token(workbench: Workbench, session: str, run_id: str, index: object, texts: Texts) -> str:
-    """Say about one token what was measured, as HTML; an index from the browser may be anything."""
+def describe_token(workbench: Workbench, session: str, run_id: str, query: object, texts: Texts) -> str:
+    """Say as HTML what was measured about one reply token; its number comes from the browser and may be anything."""
     run = workbench.runs.get(str(run_id))
-    good = isinstance(index, int) and not isinstance(index, bool)
-    if run is None or run.owner != session or not good or not 0 <= index < len(run.trace.tokens):
+    good = isinstance(query, int) and not isinstance(query, bool)
+    if run is None or run.owner != session or not good or not 0 <= query < run.trace.n_reply:
         return token_hint_html(texts)
-    return token_html(run.trace, index, texts)
+    return token_html(run.trace, query, texts)
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -138,44 +139,40 @@ def facts_html(trace: Trace, texts: Texts) -> str:
 
 def token_hint_html(texts: Texts) -> str:
     """Say how to get token details."""
-    return f'<p class="small">{html.escape(texts("token_hint"))}</p>'
+    return f'<p class="panel small">{html.escape(texts("token_hint"))}</p>'
 
 
-def token_html(trace: Trace, index: int, texts: Texts) -> str:
-    """Lay out one token: what it is, how sure the model was, and where it looked."""
-    tokens = trace.tokens
+def token_html(trace: Trace, query: int, texts: Texts) -> str:
+    """Lay out one reply token: what it is, how sure the model was, and where it looked."""
+    tokens, place = trace.tokens, trace.reply[query]
     rows = [
-        (texts("token_kind"), str(tokens.kind[index])),
-        (texts("token_id"), str(int(tokens.ids[index]))),
-        (texts("token_time"), _span(tokens.start_s[index], tokens.end_s[index], texts)),
-        (texts("token_probability"), _probability(tokens.logprob[index], texts)),
-        (texts("token_entropy"), _measured(tokens.entropy[index], "{:.2f} nat", texts)),
+        (texts("token_kind"), str(tokens.kind[place])),
+        (texts("token_id"), str(int(tokens.ids[place]))),
+        (texts("token_probability"), _probability(tokens.logprob[place], texts)),
+        (texts("token_entropy"), _measured(tokens.entropy[place], "{:.2f} nat", texts)),
     ]
     facts = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in rows)
-    shown = html.escape(tokens.text[index].strip() or repr(tokens.text[index]))
-    shares = _shares_html(trace, index, texts)
-    return f'<p class="token-big" dir="auto">{shown}</p><dl class="facts">{facts}</dl>{shares}'
+    shown = html.escape(token_label(tokens.text[place]))
+    shares = _shares_html(trace, query, texts)
+    about = f'<div><p class="token-big" dir="auto">{shown}</p><dl class="facts">{facts}</dl></div>'
+    return f'<div class="panel token">{about}{shares}</div>'
 
 
-def _shares_html(trace: Trace, index: int, texts: Texts) -> str:
+def _shares_html(trace: Trace, query: int, texts: Texts) -> str:
     """Draw how the attention of a reply token is spread over the parts of the prompt."""
     segments = trace.tensors.get("attention.segments")
-    if segments is None or index not in trace.reply:
+    if segments is None:
         return ""
-    mean = segments[:, :, index - trace.meta.n_prompt].astype("float64").mean(axis=(0, 1))
+    mean = segments[:, :, query].astype("float64").mean(axis=(0, 1))
     bars = "".join(
         f'<span>{html.escape(name)}</span><span class="bar"><i style="width:{100 * share:.1f}%"></i></span>'
         f'<span class="n">{share:.1%}</span>'
         for name, share in sorted(zip(trace.meta.segments, mean), key=lambda pair: -pair[1])
     )
     title, info = html.escape(texts("token_shares")), html.escape(texts("token_shares_info"))
-    return f'<h3 class="section-title">{title}</h3><div class="shares">{bars}</div><p class="small">{info}</p>'
-
-
-def _span(start_s: float, end_s: float, texts: Texts) -> str:
-    if math.isnan(start_s) or math.isnan(end_s):
-        return "–"
-    return texts("seconds", n=f"{start_s:.2f} – {end_s:.2f}")
+    return (
+        f'<div><h3 class="section-title">{title}</h3><div class="shares">{bars}</div><p class="small">{info}</p></div>'
+    )
 
 
 def _probability(logprob: float, texts: Texts) -> str:
@@ -202,16 +199,18 @@ def build(page: Page) -> InspectTab:
     """Build the tab inside a `gr.Tab`."""
     label = page.label
     with gr.Row(equal_height=False, elem_classes="inspect-bar"):
-        picker = gr.Dropdown([], label=label("run"), scale=4, min_width=220, elem_id="run-picker")
+        picker = gr.Dropdown([], label=label("run"), container=False, scale=4, min_width=240, elem_id="run-picker")
         upload = gr.UploadButton(
-            label("upload_trace"), file_types=[TRACE_SUFFIX, ".zip"], size="sm", min_width=130, elem_id="open-trace"
+            label("upload_trace"), file_types=[TRACE_SUFFIX, ".zip"], size="md", min_width=130, elem_id="open-trace"
         )
-        save_trace = gr.Button(label("download_trace"), size="sm", min_width=130, interactive=False, elem_id="save-trace")
-        save_html = gr.Button(label("download_html"), size="sm", min_width=130, interactive=False, elem_id="save-html")
+        save_trace, save_html = (
+            gr.Button(label(key), size="md", min_width=130, interactive=False, elem_id=elem_id)
+            for key, elem_id in (("download_trace", "save-trace"), ("download_html", "save-html"))
+        )
     message = gr.HTML(empty_html(Texts()), apply_default_css=False, elem_id="inspect-message")
     view = linked_view(page.workbench, elem_id="inspect-view")
     details = gr.HTML(visible=False, apply_default_css=False, elem_id="token-details")
-    saved = gr.DownloadButton("file", elem_id="saved-file", elem_classes="hidden-download")
+    saved = gr.DownloadButton("⬇", elem_id="saved-file", elem_classes="hidden-download")
     outputs = [picker, message, view, save_trace, save_html, details]
     _connect(page, outputs, upload)
     _connect_saving(page, picker, message, saved, ((save_trace, "trace"), (save_html, "html")))
@@ -255,14 +254,14 @@ def _connect(page: Page, outputs: list, upload: gr.UploadButton) -> None:
 CLICK_SAVED_JS = "() => { setTimeout(() => document.querySelector('#saved-file')?.click(), 50); }"
 
 
-def _connect_saving(page: Page, picker, message, saved, buttons: tuple) -> None:  # noqa: ANN001
+def _connect_saving(page: Page, picker, message, saved, buttons: tuple) -> None:
     def saver(kind: str) -> Callable:
         def save(run_id: str, session: str, request: gr.Request) -> Any:
             texts = page.texts(request)
             try:
                 folder = Path(saved.GRADIO_CACHE)
                 return str(save_file(page.workbench, session, run_id, kind, folder)), gr.skip()
-            except Exception as error:  # noqa: BLE001  a full disk must not stop the app
+            except Exception as error:  # such as a full disk
                 return None, problem_html(explain(error, texts))
 
         return save

@@ -1,14 +1,15 @@
 """A model that replays a script, and traces made by hand: the app without weights."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.trace import Trace, TraceMeta, TokenTable
+from analysis.trace import TokenTable, Trace, TraceMeta
 from demo.settings import Settings
 from demo.workbench import Engine, ModelFacts, Progress, Workbench
 from model.audio import Waveform, n_audio_tokens, token_time_s
+from model.backends.scripted import ScriptedBackend
 from model.events import Event, StageTiming, TextDelta, TurnDone
 
 WORDS = ("turn", " on", " the", " kitchen", " light", " and", " play", " music")
@@ -34,29 +35,6 @@ def script(words: Sequence[str] = WORDS) -> list[Event]:
     end_s = 0.1 + 0.03 * len(words)
     ids = (*(100 + i for i in range(len(words))), 2)
     return [*events, StageTiming("decode", 0.1, end_s, end_s), TurnDone("stop", ids, 20, len(ids), end_s)]
-
-
-class ReplayBackend:
-    """Yields the script with pauses, and stops when told to."""
-
-    info = {"name": "script", "capabilities": ("text",), "scripted": True}
-
-    def __init__(self, events: Sequence[Event], pause_s: float = 0.0) -> None:
-        self._events, self._pause_s = events, pause_s
-        self.conversations: list = []
-        self.n_yielded = 0
-
-    def stream(self, conversation, options, *, cancel=None) -> Iterator[Event]:
-        """Replay; a set `cancel` ends the turn."""
-        self.conversations.append(conversation)
-        for event in self._events:
-            if isinstance(event, TextDelta):
-                time.sleep(self._pause_s)
-            if cancel is not None and cancel.is_set():
-                yield TurnDone("cancelled", (), 20, 0, event.t_s)
-                return
-            self.n_yielded += 1
-            yield event
 
 
 def trace_of(waveform: Waveform, words: Sequence[str] = WORDS, name: str = "clip.wav") -> Trace:
@@ -109,7 +87,7 @@ def replay_engine(
         part = next(part for message in conversation for part in message.parts if hasattr(part, "waveform"))
         return trace_of(part.waveform, name=part.name)
 
-    backend = ReplayBackend(script() if events is None else events, pause_s)
+    backend = ScriptedBackend(script() if events is None else events, pause_s=pause_s)
     facts = ModelFacts("script", device="cpu", is_scripted=True, capabilities=("text",), card="# A card\n\nNumbers.")
     return Engine(backend, capture, facts)
 
