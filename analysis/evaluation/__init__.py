@@ -1,0 +1,1 @@
+"""Tasks run over many clips, and the reports that a model card is written from."""

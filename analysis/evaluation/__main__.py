@@ -1,0 +1,81 @@
+"""Run an evaluation: `python -m analysis.evaluation asr --corpus runs/corpus --card model/nano/README.md`.
+
+The test corpora are made by `python -m model.training.corpus --only test`.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+from analysis.evaluation import asr
+from analysis.evaluation.report import Metric, Report, write_into_card
+from model.checkpoint import LoadedModel, load_model
+from model.training.corpus import Corpus
+
+_SETS = (
+    ("test_voices_en", "ASR en, WER: unseen sentences, unseen voices of the training engines", "error", "<= 3 %"),
+    ("test_voices_zh", "ASR zh, CER: unseen sentences, unseen voices of the training engines", "error", "<= 3 %"),
+    ("test_engine_en", "ASR en, WER: an engine never trained on (festival ked)", "error", "<= 15 % (aim)"),
+    ("test_engine_zh", "ASR zh, CER: a human voice never trained on (Chen Wang), joined syllables", "error", "<= 15 % (aim)"),
+    ("test_people_commands", "Spoken commands by unseen people (Speech Commands), right", "right", ">= 95 %"),
+    ("test_people_digits", "Spoken digits by an unseen person (FSDD), right", "right", ">= 95 %"),
+    ("test_people_orders", "Coffee orders by unseen people, WER", "error", "<= 20 %"),
+)
+
+
+def evaluate_asr(loaded: LoadedModel, folder: Path, limit: int | None) -> list[Metric]:
+    """All ASR rows of the model card that can be measured with the corpora in `folder`."""
+    metrics = []
+    for name, title, kind, bar in _SETS:
+        corpus = Corpus(folder / name)
+        if not len(corpus):
+            continue
+        rows = asr.transcribe(loaded, corpus, limit=limit)
+        if kind == "right":
+            metrics.append(asr.right_metric(title, rows, bar=bar, baseline=asr.most_frequent(rows)))
+        else:
+            metrics.append(asr.error_metric(title, rows, bar=bar, baseline="100 % (empty answer)"))
+        if any(row.clip.words for row in rows) and name.startswith("test_voices"):
+            language = "English words" if name.endswith("en") else "Mandarin words"
+            found = asr.pointing(loaded, rows)
+            note = f"{100 * found.notes['within']['150 ms']:.0f} % of words within 150 ms"
+            title = f"Attention to the true centre of {language}, median distance"
+            metrics.append(asr.pointing_metric(title, found, bar="< 150 ms", note=note))
+    return metrics
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=["asr"])
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
+    parser.add_argument("--limit", type=int, help="at most this many clips of each set")
+    parser.add_argument("--out", type=Path, default=Path("runs/reports/asr.json"))
+    parser.add_argument("--card", type=Path, help="model card to write the table into")
+    args = parser.parse_args()
+    loaded = load_model(args.model, device=args.device)
+    metrics = evaluate_asr(loaded, args.corpus, args.limit)
+    if not metrics:
+        sys.exit(f"Found no test corpus under {args.corpus}; make it with `python -m model.training.corpus --only test`.")
+    provenance = {
+        "command": "python -m analysis.evaluation " + shlex.join(sys.argv[1:]),
+        "model": loaded.info.name,
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+    }
+    report = Report(args.task, tuple(metrics), provenance)
+    report.save(args.out)
+    if args.card:
+        write_into_card(args.card, report)
+    print(report.markdown())
+    print(json.dumps({"report": str(args.out)}))
+
+
+if __name__ == "__main__":
+    main()
