@@ -14,31 +14,28 @@ import gradio as gr
 from analysis.view import layer_payload, view_payload
 from demo.errors import explain
 from demo.runs import Run
-from demo.texts import Texts
+from demo.texts import VIEW_WORDS_ZH, Texts
 from demo.workbench import Workbench
 
 # gradio runs this once per mount. The value may have been set before, then no change is seen:
 # hence the last line. `LinkedView` is defined by the bundle in the page's head.
 MOUNT_JS = """
 const root = element.querySelector('.linked-view-root');
-let view = null, shown = null;
-const fetchLayer = async (layer) => {
-  const answer = await server.fetch_layer({ run: shown, layer });
-  if (!answer || answer.error) throw new Error(answer ? answer.error : 'The server did not answer.');
-  return answer;
+const language = props.language === 'auto' ? navigator.language.slice(0, 2) : props.language;
+const options = {
+  labels: props.labels[language] || {},
+  fetchLayer: (question) => server.fetch_layer(question),
+  onSelect: (chosen) => trigger('select', { index: chosen.index, value: chosen.run }),
 };
-const onSelect = (token) => {
-  const index = typeof token === 'number' ? token : token.index;
-  trigger('select', { index, value: shown });
-};
+let view = null, shown = '';
 const show = () => {
-  const payload = props.value;
-  if (!payload || !payload.id) { if (view) view.destroy(); view = null; shown = null; root.replaceChildren(); return; }
-  if (payload.id === shown) return;
-  shown = payload.id;
+  const payload = props.value || {};
+  if ((payload.id || '') === shown) return;
+  shown = payload.id || '';
   root.dataset.run = shown;
-  if (view) view.update(payload);
-  else view = LinkedView.mount(root, payload, { onSelect, fetchLayer });
+  if (!shown) { view.destroy(); view = null; }
+  else if (view) view.update(payload);
+  else view = LinkedView.mount(root, payload, options);
 };
 watch('value', show);
 show();
@@ -48,7 +45,7 @@ show();
 def linked_view(workbench: Workbench, *, elem_id: str) -> gr.HTML:
     """Return the component; its value is a `payload`, or `{}` for nothing.
 
-    Its `select` event carries `index` (a token) and `value` (the run).
+    Its `select` event carries `index` (the number of a reply token) and `value` (the run).
     """
 
     def fetch_layer(question: object) -> dict[str, Any]:
@@ -62,6 +59,8 @@ def linked_view(workbench: Workbench, *, elem_id: str) -> gr.HTML:
         server_functions=[fetch_layer],
         elem_id=elem_id,
         elem_classes="linked-view",
+        language=workbench.settings.lang,
+        labels={"zh": VIEW_WORDS_ZH},
     )
 
 

@@ -1,9 +1,10 @@
 import re
 import string
+from pathlib import Path
 
 import pytest
 
-from demo.texts import WORDS, Texts, columns, language_of
+from demo.texts import VIEW_WORDS_ZH, WORDS, Texts, columns, language_of
 
 
 @pytest.mark.parametrize("key", WORDS)
@@ -43,3 +44,13 @@ def test_the_visitor_or_the_flag_chooses(setting, header, language):
 def test_the_browser_gets_every_word():
     words = columns()
     assert set(words["en"]) == set(words["zh"]) == set(WORDS)
+
+
+def test_the_views_words_are_known_and_complete():
+    source = (Path(__file__).parents[2] / "analysis" / "view" / "data.js").read_text(encoding="utf-8")
+    table = re.search(r"const LABELS = \{(.*?)\n\};", source, re.DOTALL)[1]
+    english = dict(re.findall(r"^  (\w+): \"(.*)\",$", table, re.MULTILINE))
+    same_in_both = {"headNumber", "nat"}
+    assert set(VIEW_WORDS_ZH) == set(english) - same_in_both
+    for key, words in VIEW_WORDS_ZH.items():
+        assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", english[key])), key
