@@ -66,7 +66,7 @@ class WordTime(NamedTuple):
 
 def audio_rows(trace: Trace, head: Head) -> np.ndarray:
     """Return the attention of one head to the sound, float64 [query, frame]; a row sums to the share of the sound."""
-    rows = _layer_rows(trace, head.layer)
+    rows = layer_rows(trace, head.layer)
     if head.head is None:
         return rows.mean(axis=0)
     if not 0 <= head.head < len(rows):
@@ -93,7 +93,7 @@ def segment_mass(trace: Trace) -> Statistic:
     return Statistic("share of attention", mass, axes, unit="share", n=trace.n_reply)
 
 
-def _layer_rows(trace: Trace, layer: int) -> np.ndarray:
+def layer_rows(trace: Trace, layer: int) -> np.ndarray:
     """Return float64 [head, query, frame] of one layer."""
     if "attention.audio" not in trace.tensors:
         raise _refusal("a trace without attention to the sound", "one made by `capture_trace`")

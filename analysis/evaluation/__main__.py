@@ -20,7 +20,12 @@ _SETS = (
     ("test_voices_en", "ASR en, WER: unseen sentences, unseen voices of the training engines", "error", "<= 3 %"),
     ("test_voices_zh", "ASR zh, CER: unseen sentences, unseen voices of the training engines", "error", "<= 3 %"),
     ("test_engine_en", "ASR en, WER: an engine never trained on (festival ked)", "error", "<= 15 % (aim)"),
-    ("test_engine_zh", "ASR zh, CER: a human voice never trained on (Chen Wang), joined syllables", "error", "<= 15 % (aim)"),
+    (
+        "test_engine_zh",
+        "ASR zh, CER: a human voice never trained on (Chen Wang), joined syllables",
+        "error",
+        "<= 15 % (aim)",
+    ),
     ("test_people_commands", "Spoken commands by unseen people (Speech Commands), right", "right", ">= 95 %"),
     ("test_people_digits", "Spoken digits by an unseen person (FSDD), right", "right", ">= 95 %"),
     ("test_people_orders", "Coffee orders by unseen people, WER", "error", "<= 20 %"),
@@ -62,7 +67,9 @@ def main() -> None:
     loaded = load_model(args.model, device=args.device)
     metrics = evaluate_asr(loaded, args.corpus, args.limit)
     if not metrics:
-        sys.exit(f"Found no test corpus under {args.corpus}; make it with `python -m model.training.corpus --only test`.")
+        sys.exit(
+            f"Found no test corpus under {args.corpus}; make it with `python -m model.training.corpus --only test`."
+        )
     provenance = {
         "command": "python -m analysis.evaluation " + shlex.join(sys.argv[1:]),
         "model": loaded.info.name,

@@ -81,7 +81,9 @@ def right_metric(name: str, rows: Sequence[Row], **texts: str) -> Metric:
     values = [float(row.right) for row in rows]
     interval = bootstrap_interval(values)
     share = float(np.mean(values))
-    return Metric(name, 100 * share, 100 * min(interval.low, share), 100 * max(interval.high, share), len(rows), **texts)
+    return Metric(
+        name, 100 * share, 100 * min(interval.low, share), 100 * max(interval.high, share), len(rows), **texts
+    )
 
 
 def most_frequent(rows: Sequence[Row]) -> str:
@@ -94,7 +96,8 @@ def pointing(loaded: LoadedModel, rows: Sequence[Row]) -> Statistic:
     """Median distance between a word's true centre and its attention-weighted time (head chosen on other clips)."""
     known = [row for row in rows if row.clip.words and row.turn.text.strip()]
     traces = [
-        capture_trace(loaded, row.example.conversation, row.turn.ids) for row in tqdm(known, desc="attention", unit="clip")
+        capture_trace(loaded, row.example.conversation, row.turn.ids)
+        for row in tqdm(known, desc="attention", unit="clip")
     ]
     return pointing_error(traces, [[WordTime(*word) for word in row.clip.words] for row in known])
 
@@ -103,4 +106,6 @@ def pointing_metric(name: str, found: Statistic, **texts: str) -> Metric:
     """The pointing error in milliseconds."""
     value = float(found.values)
     low, high = (float(bound) for bound in (found.low, found.high))
-    return Metric(name, 1e3 * value, 1e3 * min(low, value), 1e3 * max(high, value), found.n, of="words", unit="ms", **texts)
+    return Metric(
+        name, 1e3 * value, 1e3 * min(low, value), 1e3 * max(high, value), found.n, of="words", unit="ms", **texts
+    )

@@ -1,7 +1,7 @@
 """Numbers with their intervals, and where they came from: what an evaluation leaves behind.
 
-    Metric  one row of a model card: name, value, 95 % interval, n, bar to reach, baseline
-    Report  metrics + provenance (model, command, date, seed); JSON and Markdown are two forms of it
+Metric  one row of a model card: name, value, 95 % interval, n, bar to reach, baseline
+Report  metrics + provenance (model, command, date, seed); JSON and Markdown are two forms of it
 """
 
 import json
@@ -77,6 +77,10 @@ def write_into_card(card: Path, report: Report) -> None:
     begin, end = CARD_BEGIN.format(name=report.name), CARD_END.format(name=report.name)
     text = card.read_text(encoding="utf-8")
     if begin not in text or end not in text:
-        raise ValueError(f"Writing numbers into {card} found no {begin} ... {end}; put the two markers where they belong.")
+        raise ValueError(
+            f"Writing numbers into {card} found no {begin} ... {end}; put the two markers where they belong."
+        )
     body = f"{begin}\n{report.markdown()}\n{end}"
-    card.write_text(re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: body, text, flags=re.S), encoding="utf-8")
+    card.write_text(
+        re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: body, text, flags=re.S), encoding="utf-8"
+    )

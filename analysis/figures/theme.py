@@ -27,6 +27,8 @@ class Palette:
     """Words that can wait: axes, hints."""
     line: str
     """Borders and grids."""
+    trace: str
+    """The waveform: a grey that lets the accent stand out."""
     panel: str
     """Ground of the plots; the low end of both ramps."""
     ground: str
@@ -47,6 +49,7 @@ LIGHT = Palette(
     text="#1c2430",
     muted="#5d6877",
     line="#d9dee5",
+    trace="#95a0ae",
     panel="#f7f9fb",
     ground="#ffffff",
     accent="#1769b5",
@@ -59,6 +62,7 @@ DARK = Palette(
     text="#e6eaf0",
     muted="#9aa5b4",
     line="#313a46",
+    trace="#6f7b8a",
     panel="#13181f",
     ground="#0b0f14",
     accent="#6db3f2",

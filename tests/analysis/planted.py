@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.attention import WordTime
 from analysis.trace import CaptureSpec, TokenTable, Trace, TraceMeta
-from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, n_audio_tokens, token_time_s
+from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, n_audio_tokens, split_chunks, token_time_s
 from model.events import StageTiming, TextDelta, TurnDone
 
 N_LAYERS, N_HEADS = 3, 4
@@ -37,8 +37,8 @@ def planted_trace(
     rng = np.random.default_rng(seed)
     times = _spread(pieces, seconds, rng)
     sound = _bursts(times, seconds, rng)
-    n_frames = n_audio_tokens(len(sound.samples))
-    frame_s = np.array([token_time_s(i) for i in range(n_frames)])
+    counts = [n_audio_tokens(len(chunk.samples)) for chunk in split_chunks(sound)]
+    frame_s = np.array([token_time_s(i, chunk_index=k) for k, count in enumerate(counts) for i in range(count)])
     owner = _owners(pieces)
     tensors = _attention(frame_s.mean(axis=1), [times[k] if k is not None else None for k in owner], rng, lag_s)
     tokens, n_prompt = _table((*pieces, "<|EOT|>"), frame_s, rng)
