@@ -1,7 +1,7 @@
 """Mandarin from recordings: words and toned syllables of one person, joined in WORLD's frames.
 
 ```
-text --jieba, pypinyin, tone sandhi--> syllables --inventory--> units --time, pitch, join--> one sentence
+text --pronunciation--> syllables --inventory--> units --time, pitch, join--> one sentence
 ```
 
 Free engines speak Mandarin tones badly, so sentences are built from recordings of people: whole HSK words (inventory
@@ -13,20 +13,19 @@ Known limits: sandhi does not reach inside recorded words; pitch is joined, not 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from model.audio import INPUT_SAMPLE_RATE_HZ
 from model.errors import StepAudioError
 from model.training.augment import FRAME_S, WorldFrames, shift_pitch, world_analyse, world_synthesise
+from model.training.pronunciation import Syllable, dictionary_reading, phrases, pronounce
 from model.training.recordings import Recordings, Row
 
 DATASETS = {"yuetan": "cmn_hsk_words", "davinfifield": "pinyin_sounds", "chenwang": "cmn_syllables"}
@@ -36,10 +35,6 @@ SYLLABLE_S = 0.215
 _CACHE_VERSION = "v1"
 _UNIT_LEVEL = 0.08
 _JOIN_FRAMES = 4
-_PHRASES = re.compile(r"[^\u3400-\u9fff]+")
-_PAUSES = re.compile(r"[\s，。？！、；：“”‘’《》（）…—,.?!;:\"'()-]*")
-_ORDINAL_NEXT = "月日号楼班路一二三四五六七八九〇零"
-_ORDINAL_BEFORE = "第十零〇期周初一二三四五六七八九"
 # Pitch contours around the speaker's mean (natural logarithm), for tones that no recording has.
 _CONTOURS = {
     "1": (0.12, 0.12, 0.11),
@@ -48,21 +43,6 @@ _CONTOURS = {
     "4": (0.28, 0.08, -0.25),
     "5": (-0.08, -0.16),
 }
-
-
-@dataclass(frozen=True)
-class Syllable:
-    """One character with the tone it is spoken with here.
-
-    Attributes:
-        character: The written character.
-        pinyin: Syllable with tone digit 1-5 and ``v`` for ü, after sandhi.
-        lexical: The same before sandhi.
-    """
-
-    character: str
-    pinyin: str
-    lexical: str
 
 
 @dataclass(frozen=True)
@@ -84,90 +64,6 @@ class Unit:
     half_third: bool = False
     neutral: bool = False
     final: bool = False
-
-
-def phrases(text: str) -> list[str]:
-    """Split a text at its punctuation.
-
-    Raises:
-        StepAudioError: When it holds anything but Chinese characters and punctuation (digits must be written out).
-    """
-    strange = [piece for piece in _PHRASES.findall(text) if not _PAUSES.fullmatch(piece)]
-    found = [piece for piece in _PHRASES.split(text) if piece]
-    if strange or not found:
-        raise StepAudioError(
-            f"speak the Mandarin text {text!r}",
-            found=f"characters that have no reading here: {strange}" if strange else "no character to speak",
-            expected="Chinese characters and punctuation",
-            todo="Write numbers and foreign words out in characters.",
-        )
-    return found
-
-
-def pronounce(phrase: str) -> list[list[Syllable]]:
-    """Read a phrase (characters only): words of syllables with tone sandhi.
-
-    Third tones change inside words first, then between words; 一 and 不 follow the next tone, except in numbers, dates
-    and ordinals, where 一 keeps its first tone.
-    """
-    words = _cut_words(phrase)
-    lexical = [syllable for word in words for syllable in _read(word)]
-    spoken = _one_and_not(phrase, lexical)
-    position = 0
-    spans = []
-    for word in words:
-        spans.append((position, position + len(word)))
-        _third_tones(spoken, *spans[-1])
-        position += len(word)
-    _third_tones(spoken, 0, len(spoken))
-    return [[Syllable(phrase[i], spoken[i], lexical[i]) for i in range(a, b)] for a, b in spans]
-
-
-@functools.cache
-def _cutter() -> ModuleType:
-    """Load jieba once, quietly."""
-    import jieba
-
-    jieba.setLogLevel(60)
-    return jieba
-
-
-def _cut_words(phrase: str) -> list[str]:
-    """Cut a phrase into dictionary words."""
-    return [str(word) for word in _cutter().cut(phrase)]
-
-
-@functools.lru_cache(maxsize=50_000)
-def _read(word: str) -> tuple[str, ...]:
-    """Give the dictionary reading of a word, one syllable a character, before sandhi."""
-    from pypinyin import Style, lazy_pinyin
-
-    syllables = lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False)
-    if len(syllables) != len(word):
-        syllables = [lazy_pinyin(c, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False)[0] for c in word]
-    return tuple(s.replace("ü", "v") for s in syllables)
-
-
-def _one_and_not(phrase: str, lexical: Sequence[str]) -> list[str]:
-    """Apply the sandhi of 一 and 不."""
-    spoken = list(lexical)
-    for i, character in enumerate(phrase[:-1]):
-        falling = lexical[i + 1][-1] == "4" or phrase[i + 1] == "个"
-        if character == "不":
-            spoken[i] = "bu2" if falling else "bu4"
-        elif character == "一":
-            ordinal = phrase[i + 1] in _ORDINAL_NEXT or (i > 0 and phrase[i - 1] in _ORDINAL_BEFORE)
-            spoken[i] = "yi1" if ordinal else ("yi2" if falling else "yi4")
-    if phrase[-1] == "一":
-        spoken[-1] = "yi1"
-    return spoken
-
-
-def _third_tones(spoken: list[str], start: int, end: int) -> None:
-    """Turn a third tone before another third tone into a second one, from left to right, in place."""
-    for i in range(start, end - 1):
-        if spoken[i][-1] == "3" and spoken[i + 1][-1] == "3":
-            spoken[i] = spoken[i][:-1] + "2"
 
 
 @dataclass(frozen=True)
@@ -192,7 +88,7 @@ def _inventory(rows: Sequence[Row]) -> Inventory:
     for row in rows:
         pinyin = str(row.more.get("pinyin") or "").replace("uu", "v").replace("ü", "v").replace("u:", "v")
         if not pinyin and row.text and len(row.text) == 1:
-            pinyin = _read(row.text)[0]
+            pinyin = dictionary_reading(row.text)[0]
         if pinyin[-1:].isdigit():
             syllables.setdefault(re.sub(r"^([jqxy])v", r"\1u", pinyin), row)
     pitches = [float(row.more["f0_med"]) for row in rows if row.more.get("f0_med")]
@@ -297,7 +193,7 @@ class Mandarin:
         base, tone = wanted[:-1], wanted[-1]
         flags = {"half_third": tone == "3", "neutral": tone == "5"}
         own = known.words.get(syllable.character)
-        if own is not None and _read(syllable.character)[0] == wanted:
+        if own is not None and dictionary_reading(syllable.character)[0] == wanted:
             return Unit(syllable.character, own, **flags)
         for source in (known, *(self._inventories[name] for name in LENDERS if name in self._inventories)):
             if wanted in source.syllables:
@@ -384,7 +280,7 @@ class _Track:
         self.times: list[tuple[str, float, float]] = []
 
     def pause(self, seconds: float) -> None:
-        """Add track."""
+        """Add silence."""
         n_frames = max(1, round(seconds / FRAME_S))
         self._parts.append(n_frames)
         self._length += n_frames

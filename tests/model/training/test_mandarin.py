@@ -1,4 +1,4 @@
-"""Mandarin: tone sandhi on worked examples, and sentences from an inventory of hummed syllables."""
+"""Mandarin: sentences from an inventory of hummed syllables."""
 
 import numpy as np
 import pytest
@@ -7,37 +7,6 @@ from model.audio import Waveform
 from model.errors import StepAudioError
 from model.training import mandarin as m
 from model.training.recordings import Recordings, Row
-
-
-def spoken(text: str) -> str:
-    return " ".join(s.pinyin for phrase in m.phrases(text) for word in m.pronounce(phrase) for s in word)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("你好", "ni2 hao3"),
-        ("我很好", "wo2 hen2 hao3"),
-        ("不是", "bu2 shi4"),
-        ("不好", "bu4 hao3"),
-        ("一个苹果", "yi2 ge4 ping2 guo3"),
-        ("一杯茶", "yi4 bei1 cha2"),
-        ("二十一", "er4 shi2 yi1"),
-        ("星期一见", "xing1 qi1 yi1 jian4"),
-        ("第一天", "di4 yi1 tian1"),
-        ("绿色", "lv4 se4"),
-        ("银行行长", "yin2 hang2 hang2 zhang3"),
-    ],
-)
-def test_readings_and_sandhi(text, expected):
-    assert spoken(text) == expected
-
-
-def test_phrases_refuse_what_cannot_be_read():
-    assert m.phrases("你好，再见。") == ["你好", "再见"]
-    for text in ("我有3个", "hello", "，"):
-        with pytest.raises(StepAudioError, match="Write numbers"):
-            m.phrases(text)
 
 
 class Hummed(Recordings):

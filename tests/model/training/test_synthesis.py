@@ -46,12 +46,6 @@ def test_punctuation_and_quotes_are_safe():
             assert s.synthesize(text, v.find_voice(name), rng=np.random.default_rng(0)).waveform.duration_s > 0.5
 
 
-def test_words_get_their_spelling_back():
-    spoken = [s.WordTime("it", 0, 1), s.WordTime("'s", 1, 2), s.WordTime("fine", 2, 3)]
-    assert s._match_words("It's fine.", spoken) == (s.WordTime("It's", 0, 2), s.WordTime("fine", 2, 3))
-    assert s._match_words("It's so fine.", spoken) is None
-
-
 def test_missing_recordings_and_empty_texts_are_said():
     rng = np.random.default_rng(0)
     with pytest.raises(StepAudioError, match="recordings"):
