@@ -66,6 +66,7 @@ def test_telephone_removes_what_lies_outside_its_band():
     assert spectrum[80] < 0.03 * spectrum[1_000]
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_change_voice_changes_pitch_and_rate():
     clip = buzz(150.0)
     changed = a.change_voice(clip, pitch=1.3, rate=1.25, formant=0.9)
@@ -73,12 +74,14 @@ def test_change_voice_changes_pitch_and_rate():
     assert changed.duration_s == pytest.approx(clip.duration_s / 1.25, rel=0.03)
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_whisper_has_no_pitch():
     whispered = a.change_voice(buzz(), whisper=True)
     peaks = np.abs(np.fft.rfft(whispered.samples[:16_000]))
     assert peaks[150] < 0.5 * peaks.max()
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_resize_voice_divides_time_and_raises_pitch():
     clip = buzz(150.0)
     small = a.resize_voice(clip, 1.1)

@@ -26,7 +26,9 @@ class _Tones:
 @pytest.fixture
 def made(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(corpus, "_MAKER", _Tones())
-    clips = [Clip(f"c{i}", "world", "en", "a" * (1 + i % 7), voice="tone") for i in range(20)] + [Clip("x", "world", "en", "unspeakable")]
+    clips = [Clip(f"c{i}", "world", "en", "a" * (1 + i % 7), voice="tone") for i in range(20)] + [
+        Clip("x", "world", "en", "unspeakable")
+    ]
     (tmp_path / "sound").mkdir()
     for number in range(3):
         corpus._build_shard(str(tmp_path), number, clips[number * 7 : number * 7 + 7], keep_sound=True)

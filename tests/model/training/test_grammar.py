@@ -48,7 +48,8 @@ def test_asking_for_more_sentences_than_there_are_fails_with_a_sentence(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("noun", "expected"), [("book", "books"), ("watch", "watches"), ("box", "boxes"), ("potato", "potatoes"), ("sandwich", "sandwiches")]
+    ("noun", "expected"),
+    [("book", "books"), ("watch", "watches"), ("box", "boxes"), ("potato", "potatoes"), ("sandwich", "sandwiches")],
 )
 def test_plural(noun, expected):
     assert grammar.plural(noun) == expected
@@ -56,10 +57,18 @@ def test_plural(noun, expected):
 
 def test_articles_and_measure_words():
     template = next(t for t in grammar.templates() if t.chinese == "我要{number}{size}{drink}。")
-    values = {"number": grammar.SlotValue("two", "两"), "size": grammar.SlotValue("small", "小杯"), "drink": grammar.SlotValue("tea", "茶")}
+    values = {
+        "number": grammar.SlotValue("two", "两"),
+        "size": grammar.SlotValue("small", "小杯"),
+        "drink": grammar.SlotValue("tea", "茶"),
+    }
     assert grammar.fill(template, values).chinese == "我要两小杯茶。"
     order = grammar.Template(0, False, "coffee", "{start} a {cup} {coffee}.", "{start}一杯{cup}{coffee}。")
-    values = {"start": grammar.SlotValue("get me", "给我来"), "cup": grammar.SlotValue("eight ounce", "八盎司"), "coffee": grammar.SlotValue("mocha", "摩卡")}
+    values = {
+        "start": grammar.SlotValue("get me", "给我来"),
+        "cup": grammar.SlotValue("eight ounce", "八盎司"),
+        "coffee": grammar.SlotValue("mocha", "摩卡"),
+    }
     assert grammar.fill(order, values).english == "Get me an eight ounce mocha."
 
 

@@ -28,6 +28,7 @@ class Hummed(Recordings):
         return Waveform((0.2 * x).astype(np.float32), 16_000)
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_speaks_with_times_that_follow_each_other(tmp_path):
     engine = m.Mandarin(Hummed("ni2 hao3 zai4 jian4"), tmp_path)
     samples, times = engine.speak("你好，再见", "davinfifield", np.random.default_rng(0))
@@ -38,6 +39,7 @@ def test_speaks_with_times_that_follow_each_other(tmp_path):
     assert times[-1][2] <= len(samples) / 16_000 and 0.5 < np.abs(samples).max() <= 0.71
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_cached_units_are_not_analysed_again(tmp_path):
     first = Hummed("ni2 hao3")
     one, _ = m.Mandarin(first, tmp_path).speak("你好", "davinfifield", np.random.default_rng(3))
@@ -47,6 +49,7 @@ def test_cached_units_are_not_analysed_again(tmp_path):
     assert np.allclose(one, two, atol=1e-6)
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_a_missing_tone_is_imposed_and_a_missing_syllable_is_said(tmp_path):
     engine = m.Mandarin(Hummed("ni4 hao1"), tmp_path)
     _, times = engine.speak("你好", "davinfifield", np.random.default_rng(0))
