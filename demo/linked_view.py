@@ -7,6 +7,7 @@ the view arrives as an event, and the attention of other layers is fetched when 
 A factory, not a subclass: gradio writes a file beside the source of every component subclass.
 """
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -21,9 +22,9 @@ from demo.workbench import Workbench
 # hence the last line. `LinkedView` is defined by the bundle in the page's head.
 MOUNT_JS = """
 const root = element.querySelector('.linked-view-root');
-const language = props.language === 'auto' ? navigator.language.slice(0, 2) : props.language;
+const language = SETTINGS.lang === 'auto' ? navigator.language.slice(0, 2) : SETTINGS.lang;
 const options = {
-  labels: props.labels[language] || {},
+  labels: SETTINGS.labels[language] || {},
   fetchLayer: (question) => server.fetch_layer(question),
   onSelect: (chosen) => trigger('select', { index: chosen.index, value: chosen.run }),
 };
@@ -51,16 +52,15 @@ def linked_view(workbench: Workbench, *, elem_id: str) -> gr.HTML:
     def fetch_layer(question: object) -> dict[str, Any]:
         return layer_of(workbench, question)
 
+    settings = {"lang": workbench.settings.lang, "labels": {"zh": VIEW_WORDS_ZH}}
     return gr.HTML(
         {},
         html_template='<div class="linked-view-root"></div>',
-        js_on_load=MOUNT_JS,
+        js_on_load=f"const SETTINGS = {json.dumps(settings)};{MOUNT_JS}",
         apply_default_css=False,
         server_functions=[fetch_layer],
         elem_id=elem_id,
         elem_classes="linked-view",
-        language=workbench.settings.lang,
-        labels={"zh": VIEW_WORDS_ZH},
     )
 
 

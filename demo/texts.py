@@ -13,7 +13,7 @@ WORDS: dict[str, tuple[str, str]] = {
     # The page
     "title": ("Step-Audio 2", "Step-Audio 2"),
     "tab_asr": ("Transcribe", "转写"),
-    "tab_inspect": ("Inspect", "内观"),
+    "tab_inspect": ("Inspect", "剖析"),
     "tab_about": ("About", "关于"),
     # Header
     "model_loading": ("Loading {name}", "正在加载 {name}"),
@@ -26,7 +26,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "model_failed": ("The model is not loaded", "模型未能加载"),
     "model_failed_rest": (
         "The page goes on working: saved traces can still be opened under Inspect.",
-        "页面其余部分照常可用：仍可在“内观”中打开已保存的记录。",
+        "页面其余部分照常可用：仍可在“剖析”中打开已保存的记录。",
     ),
     "model_ready": ("ready", "就绪"),
     "parameters": ("{n} parameters", "{n} 参数"),
@@ -52,7 +52,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "Click a word below to hear, and see, the moment it came from.",
         "点击下方的词，听一听、看一看它来自哪一刻。",
     ),
-    "open_in_inspect": ("Open in Inspect", "在“内观”中打开"),
+    "open_in_inspect": ("Open in Inspect", "在“剖析”中打开"),
     "view_title": ("Where each word came from", "每个词来自哪里"),
     "copy": ("Copy", "复制"),
     "copied": ("Copied", "已复制"),

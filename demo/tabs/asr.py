@@ -249,7 +249,7 @@ def build(page: Page) -> AsrTab:
 
 def _recorder(page: Page) -> gr.Audio:
     return gr.Audio(
-        label=page.label("sound"), sources=["upload", "microphone"], type="filepath", buttons=["download"],
+        label=page.label("sound"), sources=["upload", "microphone"], type="filepath", buttons=[],
         waveform_options=waveform_look(INPUT_SAMPLE_RATE_HZ), elem_id="sound",
     )  # fmt: skip
 

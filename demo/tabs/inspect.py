@@ -199,12 +199,14 @@ def build(page: Page) -> InspectTab:
     """Build the tab inside a `gr.Tab`."""
     label = page.label
     with gr.Row(equal_height=False, elem_classes="inspect-bar"):
-        picker = gr.Dropdown([], label=label("run"), container=False, scale=4, min_width=240, elem_id="run-picker")
+        picker = gr.Dropdown(
+            [], label=label("run"), container=False, scale=4, min_width=240, visible=False, elem_id="run-picker"
+        )
         upload = gr.UploadButton(
             label("upload_trace"), file_types=[TRACE_SUFFIX, ".zip"], size="md", min_width=130, elem_id="open-trace"
         )
         save_trace, save_html = (
-            gr.Button(label(key), size="md", min_width=130, interactive=False, elem_id=elem_id)
+            gr.Button(label(key), size="md", min_width=130, visible=False, elem_id=elem_id)
             for key, elem_id in (("download_trace", "save-trace"), ("download_html", "save-html"))
         )
     message = gr.HTML(empty_html(Texts()), apply_default_css=False, elem_id="inspect-message")
@@ -221,11 +223,11 @@ def updates(frame: Frame, texts: Texts) -> list:
     """Return what changes on the page, in the order of `InspectTab.outputs`."""
     there = frame.run is not None
     return [
-        gr.update(choices=list(frame.choices), value=frame.run.id if there else None),
+        gr.update(choices=list(frame.choices), value=frame.run.id if there else None, visible=bool(frame.choices)),
         frame.message,
         payload(frame.run),
-        gr.update(interactive=there),
-        gr.update(interactive=there),
+        gr.update(visible=there),
+        gr.update(visible=there),
         gr.update(visible=there, value=token_hint_html(texts)),
     ]
 
