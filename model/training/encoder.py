@@ -30,7 +30,11 @@ logger = logging.getLogger(__name__)
 NANO_ENCODER = {"n_mels": 128, "n_audio_ctx": 1500, "n_audio_state": 256, "n_audio_head": 4, "n_audio_layer": 6}
 ATTRIBUTES = ("gender", "emotion", "event")
 ATTRIBUTE_WEIGHT = 0.15
-POSITION_HEIGHT = 0.1
+FRAME_HZ, IGNORED = 25, -100
+POSITION_HEIGHT = 0.4
+TIMED_SHARE = 0.2
+"""Over the first part of the run the known word times of synthetic clips help, fading out: CTC alone stays for long on
+the plateau where every frame is blank."""
 CLEAN_SHARE = 0.12
 """The first part of the run sees the mels as they are: spelling starts sooner; afterwards they are augmented."""
 
@@ -42,10 +46,17 @@ class Listener(nn.Module):
         super().__init__()
         self.encoder = AudioEncoder(StepAudio2EncoderConfig(**NANO_ENCODER, llm_dim=llm_dim))
         width = NANO_ENCODER["n_audio_state"]
-        with torch.no_grad():  # at full height the positions drown the first, still faint, sound
-            self.encoder.positional_embedding.weight.mul_(POSITION_HEIGHT)
+        self._balance()
         self.spell = nn.Linear(width, len(symbols()))
         self.attributes = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in classes.items()})
+
+    @torch.no_grad()
+    def _balance(self) -> None:
+        """Start with sound and positions equally loud; with the usual initial values the positions drown the sound."""
+        for conv in (self.encoder.conv1, self.encoder.conv2):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            nn.init.zeros_(conv.bias)
+        self.encoder.positional_embedding.weight.mul_(POSITION_HEIGHT)
 
     def forward(self, mels: Tensor, lens: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return CTC log-probabilities [clip, frame, symbol], frame counts [clip], logits per attribute."""
@@ -68,6 +79,25 @@ def targets(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     return torch.tensor([i for one in ids for i in one]), torch.tensor([len(one) for one in ids])
 
 
+def frame_targets(row: Row, n_frames: int) -> Tensor:
+    """Symbol of every 25 Hz frame of a clip with known word times: a word's symbols spread evenly over it, [n_frames].
+
+    Frames outside the words are the blank; a clip without word times gets `IGNORED` everywhere.
+    """
+    labels = torch.full((n_frames,), BLANK if row.words else IGNORED)
+    for text, start_s, end_s in row.words:
+        ids = units(text, row.clip.language)
+        first, last = round(start_s * FRAME_HZ), min(round(end_s * FRAME_HZ), n_frames)
+        if ids and last > first:
+            labels[first:last] = torch.tensor(ids)[torch.arange(last - first) * len(ids) // (last - first)]
+    return labels
+
+
+def _frame_loss(log_probs: Tensor, rows: Sequence[Row]) -> Tensor:
+    labels = torch.stack([frame_targets(row, log_probs.shape[1]) for row in rows])
+    return F.nll_loss(log_probs.flatten(0, 1), labels.flatten().to(log_probs.device), ignore_index=IGNORED)
+
+
 def _attribute_loss(logits: dict[str, Tensor], rows: Sequence[Row], classes: dict[str, list[str]]) -> Tensor:
     total = torch.zeros(())
     for name, values in classes.items():
@@ -78,8 +108,8 @@ def _attribute_loss(logits: dict[str, Tensor], rows: Sequence[Row], classes: dic
     return total
 
 
-def losses(listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes) -> tuple[Tensor, Tensor]:
-    """CTC loss per symbol and summed attribute loss of one batch."""
+def losses(listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes) -> tuple[Tensor, Tensor, Tensor]:
+    """CTC loss per symbol, summed attribute loss, and frame-wise loss (0 if no clip has word times) of one batch."""
     log_probs, counts, logits = listener(mels, lens)
     ids, id_counts = targets(rows)
     spoken = id_counts > 0
@@ -87,7 +117,8 @@ def losses(listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], 
         log_probs.transpose(0, 1), ids, counts.long(), id_counts, blank=BLANK, reduction="none", zero_infinity=True
     )
     ctc = per_clip[spoken].sum() / id_counts.sum().clamp(min=1)
-    return ctc, _attribute_loss(logits, rows, classes)
+    frames = _frame_loss(log_probs, rows) if any(row.words for row in rows) else torch.zeros(())
+    return ctc, _attribute_loss(logits, rows, classes), frames
 
 
 def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:
@@ -145,14 +176,15 @@ def train(args: argparse.Namespace) -> Path:
             clean = clock.progress < CLEAN_SHARE
             mels, lens = batches.collate(corpus, batch, rng=None if clean else rng, noises=noises)
             with torch.autocast(device.type, torch.bfloat16):
-                ctc, other = losses(listener, mels.to(device), lens.to(device), batch, classes)
+                ctc, other, frames = losses(listener, mels.to(device), lens.to(device), batch, classes)
             lr = clock.learning_rate(args.lr)
-            norm = loop.step_optimizer(ctc + ATTRIBUTE_WEIGHT * other, optimizer, lr)
+            timed = max(0.0, 1 - clock.progress / TIMED_SHARE)
+            norm = loop.step_optimizer(ctc + ATTRIBUTE_WEIGHT * other + 2 * timed * frames, optimizer, lr)
             average.update(listener, clock.step)
             clock.tick()
             seen.append((ctc.item(), other.item(), norm))
             bar.n = round(clock.progress, 4)
-            bar.set_postfix(step=clock.step, ctc=f"{seen[-1][0]:.3f}", refresh=clock.step % 10 == 0)
+            bar.set_postfix(step=clock.step, ctc=f"{seen[-1][0]:.3f}", frames=f"{frames.item():.2f}", refresh=clock.step % 10 == 0)
             if clock.step % args.report_every == 0 or clock.progress >= 1:
                 means = np.mean(seen, axis=0)
                 seen.clear()
