@@ -186,7 +186,9 @@ function listenPlot(view) {
     fingers.delete(event.pointerId);
     const ended = drag;
     if (!fingers.size) drag = null;
-    if (event.type === "pointerup" && ended && ended.kind === "brush" && !ended.moved) clickAt(view, ended.place);
+    if (event.type !== "pointerup" || !ended || ended.kind !== "brush") return;
+    if (!ended.moved) clickAt(view, ended.place);
+    else if (view.options.onBrush && view.stretch) view.options.onBrush(view.stretch);
   };
   over.addEventListener("pointerup", up);
   over.addEventListener("pointercancel", up);
@@ -205,7 +207,7 @@ function clickAt(view, place) {
   else if (!place.inGutter && !place.inAxis && view.map) {
     const f = view.frames.end.findIndex((end, k) => place.time >= view.frames.start[k] && place.time < end);
     const shares = view.payload.tokens.map((token, k) => {
-      if (f < 0 || isQuiet(token)) return 0;
+      if (f < 0 || !isWord(token)) return 0;
       const row = view.rowOf(k);
       return row[f] / Math.max(1e-9, row.reduce((all, value) => all + value, 0));
     });

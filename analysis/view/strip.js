@@ -9,6 +9,8 @@ function el(tag, className = "", text = null, attributes = {}) {
   return node;
 }
 
+// Control tokens are written small; they and punctuation belong to no word, so they answer no question about the sound.
+const isWord = (token) => token.word >= 0;
 const isQuiet = (token) => token.kind === "special" || token.text.trim() === "";
 
 // How unsure the model was, 0 (certain) .. 1; the scale is logarithmic: probability 0.9 is 0.05, 0.1 is 1.

@@ -273,7 +273,7 @@ class LinkedView {
     const { start, end } = this.brush;
     const { tokens } = this.payload;
     const even = shareInside(new Float32Array(this.frames.n).fill(1), this.frames, start, end);
-    const shares = tokens.map((token, k) => (isQuiet(token) ? 0 : shareInside(this.rowOf(k), this.frames, start, end)));
+    const shares = tokens.map((token, k) => (!isWord(token) ? 0 : shareInside(this.rowOf(k), this.frames, start, end)));
     const top = Math.max(...shares, 0);
     const levels = shares.map((share) => (share > 1.5 * even && share >= 0.4 * top ? share / top : 0));
     this.strip.light(levels);
@@ -283,7 +283,7 @@ class LinkedView {
     const named = new Map(order.map((k) => [this.together(k)[0], k]));
     const list = [...named.values()].slice(0, 3).map((k) => fill(this.words.listItem, { text: this.nameOf(k), share: Math.round(100 * shares[k]) }));
     this.say(fill(list.length ? this.words.brushed : this.words.brushedNone, { start: fixed(start), end: fixed(end), list: list.join(", ") }));
-    if (this.options.onBrush) this.options.onBrush({ start, end, tokens: order, layer: this.layer, head: this.head, run: this.payload.id });
+    this.stretch = { start, end, tokens: order, layer: this.layer, head: this.head, run: this.payload.id };
   }
 
   nameOf(index) {
@@ -340,7 +340,7 @@ class LinkedView {
   // The tokens whose moment this is.
   heardAt(time) {
     if (!this.moments || this.moments.map !== this.map) {
-      const looks = this.payload.tokens.map((token, k) => (isQuiet(token) ? null : this.lookOf(k)));
+      const looks = this.payload.tokens.map((token, k) => (isWord(token) ? this.lookOf(k) : null));
       this.moments = { map: this.map, looks };
     }
     return this.moments.looks.flatMap((look, k) => (look && look.start <= time && time <= look.end ? [k] : []));
