@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | browser: each works alone from a clean clone and makes .venv when it has to.
+# make demo | test | bench | lint | browser | map: each works alone from a clean clone and makes .venv when it has to.
 # Flags go through ARGS:       make demo ARGS="--port 7861"      make test ARGS="tests/model -k mel"
 # pip options through PIP_FLAGS, e.g. a smaller torch without CUDA:
 #     make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -12,7 +12,7 @@ key = $(shell cat $(1) | cksum | cut -d' ' -f1)
 APP := .venv/app-$(call key,requirements.txt)
 DEV := .venv/dev-$(call key,requirements.txt requirements-dev.txt)
 
-.PHONY: demo test browser bench lint
+.PHONY: demo test browser bench lint map
 .DEFAULT_GOAL := demo
 
 demo: $(APP)
@@ -32,6 +32,10 @@ bench: $(DEV)
 
 lint: $(DEV)
 	$(PY) -m ruff check $(ARGS) .
+
+# The README's file map, from what git tracks and the modules' docstrings.
+map: $(PY)
+	$(PY) -m tests.file_map
 
 # The first Python >= 3.11 that can make environments; without one, say what to install.
 $(PY):

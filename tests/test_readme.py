@@ -1,18 +1,24 @@
-"""The README tells the truth: its file map is the tree, its commands exist, its front matter fits the requirements."""
+"""The README tells the truth: its snippets and commands run, its file map is the tree, its links lead somewhere."""
 
+import importlib.util
 import re
-import shutil
-import subprocess
+import shlex
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+from tests.file_map import ROOT, map_in, map_of, tracked_files, with_map
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NAMED_ONE_BY_ONE = ("model/", "analysis/", "demo/")
-"""Rooms whose own Python files each have a place in the map."""
+SHOWN = re.sub(r"<!--.*?-->", "", README, flags=re.DOTALL)
+"""What a reader sees: without what is commented out."""
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", SHOWN, re.DOTALL | re.MULTILINE)
+SNIPPETS = [text for language, text in FENCED if language == "python"]
+SHELL = "\n".join(text for language, text in FENCED if not language)
+PYTHON_M = [shlex.split(line, comments=True)[2:] for line in SHELL.splitlines() if line.startswith("python -m ")]
+WEIGHTS = ROOT / "model/nano/model.safetensors"
 
 
 def front_matter():
@@ -20,68 +26,74 @@ def front_matter():
     return {key: value.strip().strip('"') for key, value in (line.split(":", 1) for line in lines)}
 
 
-def map_entries(text):
-    """Read the map: `path/` or `path`, several on a line, indented under the folder they are in; words after `  # `.
-
-    A folder's line stands for everything below it that has no line of its own.
-    """
-    block = re.search(r"^## File map\n.*?^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
-    entries, folders = [], []
-    for line in block.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        names = line.split("# ")[0].split()
-        folders = folders[:depth]
-        entries += ["".join(folders) + name for name in names]
-        if names and names[-1].endswith("/"):
-            folders.append(names[-1])
-    return entries
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder to run snippets in, so that what they write does not land here; `model/` is seen from it."""
+    if not WEIGHTS.exists():
+        pytest.skip("model/nano/model.safetensors is not here: nano has to be trained first, see the README")
+    (tmp_path / "model").symlink_to(ROOT / "model")
+    monkeypatch.chdir(tmp_path)
 
 
-def tracked_files():
-    if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git clone: what belongs to the project is not known")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [name for name in listed.splitlines() if (ROOT / name).exists()]
+@pytest.mark.usefixtures("elsewhere")
+def test_snippets_run_one_after_the_other():
+    names = {"__name__": "readme"}
+    for number, snippet in enumerate(SNIPPETS, start=1):
+        exec(compile(snippet, f"README snippet {number}", "exec"), names)
+    assert Path("coffee.html").stat().st_size > 10_000 and Path("coffee.trace").exists()
 
 
-def missing_from(entries, files):
-    """List files that no entry names and no folder entry may stand for."""
-    named = set(entries)
-    detailed = {str(Path(entry).parent) for entry in entries if entry.endswith(".py")}
-    detailed |= {room.rstrip("/") for room in NAMED_ONE_BY_ONE}
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("words", [words for words in PYTHON_M if words[0] == "model" and "--model" not in words])
+def test_transcribe_command_runs(words, capsys):
+    from model.__main__ import main
 
-    def covered(name):
-        path = Path(name)
-        if name in named or path.name == "__init__.py":
-            return True
-        if path.suffix == ".py" and str(path.parent) in detailed:
-            return False
-        return any(f"{folder}/" in named for folder in path.parents)
-
-    return [name for name in files if not covered(name)]
+    assert main(words[1:]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == sum(word.endswith(".flac") for word in words)
 
 
-def test_every_file_is_in_the_map():
-    assert missing_from(map_entries(README), tracked_files()) == []
+@pytest.mark.parametrize("words", PYTHON_M, ids=lambda words: " ".join(words[:2]))
+def test_commands_name_modules_and_flags_that_exist(words):
+    spec = importlib.util.find_spec(words[0])
+    if spec.submodule_search_locations:
+        spec = importlib.util.find_spec(f"{words[0]}.__main__")
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    flags = [word for word in words if word.startswith("--")]
+    assert [flag for flag in flags if f'"{flag}"' not in source] == []
 
 
-def test_everything_in_the_map_is_there():
+def test_app_flags_exist():
+    from demo.settings import read_settings
+
+    for line in re.findall(r"^python app\.py(.*)$", SHELL, re.MULTILINE):
+        read_settings(shlex.split(line, comments=True), {})
+
+
+def test_there_are_snippets_and_commands():
+    assert len(SNIPPETS) >= 2 and len(PYTHON_M) >= 5
+
+
+def test_file_map_is_the_tree():
     files = tracked_files()
-    folders = {f"{folder}/" for name in files for folder in Path(name).parents}
-    assert [entry for entry in map_entries(README) if entry not in folders and entry not in files] == []
+    if files is None:
+        pytest.skip("not a git clone: what belongs to the project is not known")
+    assert map_in(README) == map_of(files), "The tree has changed: run `make map`."
 
 
-def test_nothing_is_in_the_map_twice():
-    entries = map_entries(README)
-    assert len(entries) == len(set(entries))
+def test_map_of_a_small_tree(tmp_path):
+    for name, text in {"model/__init__.py": '"""What it is."""', "model/a.py": '"""One thing: first. More."""'}.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    names = ["README.md", "model/__init__.py", "model/a.py", "model/nano/x.json", "model/sub/y.tsv", "tests/t.py"]
+    drawn = [" ".join(line.split()) for line in map_of(names, tmp_path).splitlines()]
+    assert drawn[:3] == ["README.md", "model/ # What it is", "a.py # One thing: first"]
+    assert drawn[3].startswith("nano/ # ") and drawn[4] == "sub/" and drawn[5].startswith("tests/ # ")
 
 
-def test_map_checker_sees_a_missing_and_an_extra_file():
-    text = "## File map\n\n```\nREADME.md  app.py\nmodel/\n  a.py b.py  # two\n  sub/\ntests/\n```\n"
-    entries = map_entries(text)
-    assert entries == ["README.md", "app.py", "model/", "model/a.py", "model/b.py", "model/sub/", "tests/"]
-    files = ["README.md", "model/__init__.py", "model/a.py", "model/c.py", "model/sub/x.py", "tests/y.py", "z/q.py"]
-    assert missing_from(entries, files) == ["model/c.py", "z/q.py"]
+def test_writing_the_map_changes_nothing_else():
+    page = with_map(README, "a\n")
+    assert map_in(page) == "a\n" and with_map(page, map_in(README)) == README
 
 
 def test_sdk_version_is_the_requirement():
@@ -107,5 +119,20 @@ def test_make_targets_in_the_readme_exist():
 
 
 def test_pictures_and_links_in_the_readme_exist():
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", SHOWN) + re.findall(r'(?:src|srcset)="([^"]+)"', SHOWN)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_files_named_in_backticks_exist():
+    named = re.findall(r"`((?:model|analysis|demo|tests)/[\w./]*\w\.(?:py|md|json|tsv|safetensors))`", SHOWN)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_datasets_in_the_readme_are_those_that_training_reads():
+    from model.training.corpus import _RECORDED_TRAIN
+    from model.training.mandarin import DATASETS
+    from model.training.recordings import SOUND_SETS
+
+    table = README.split("## Train nano again")[1].split("\n## ")[0]
+    wanted = {*_RECORDED_TRAIN, *DATASETS.values(), *SOUND_SETS}
+    assert sorted(name for name in wanted if f"`{name}`" not in table) == []
