@@ -3,21 +3,20 @@
 The encoder of stage 1 stays frozen. First only the adaptor and the decoder's first look at short clips, then all clips;
 the loss is next-token cross-entropy on the transcript and the end-of-turn token, in the official ASR prompt.
 
-    python -m model.training.asr --corpus runs/corpus/train --encoder runs/encoder/encoder.pt --run runs/asr --minutes 45
+    python -m model.training.asr --corpus runs/corpus/train --encoder runs/encoder/encoder.pt --minutes 45
 
 Source: Step-Audio 2 (arXiv 2507.16632) section 4.1: adaptor trained on ASR data with a frozen encoder.
 """
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
@@ -60,12 +59,14 @@ def transcript(row: Row) -> str:
 
 
 def speaks(row: Row) -> bool:
-    """Whether the clip belongs to the ASR stage: words of the world, not open-vocabulary reading, not bare syllables."""
-    return bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ("librispeech", "ljspeech")
+    """Whether the clip belongs to the ASR stage: words of the world, no open-vocabulary reading, no bare syllables."""
+    return (
+        bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ("librispeech", "ljspeech")
+    )
 
 
 def pack(prompt: Prompt, rows: Sequence[Row], counts: Sequence[int], rng: np.random.Generator | None, vocabulary: int):
-    """Right-padded `input_ids`, `labels` [clip, position] and `attention_mask` for the clips' prompts and transcripts."""
+    """Right-padded `input_ids`, `labels` [clip, position] and `attention_mask` of prompts and transcripts."""
     sequences = []
     for row, count in zip(rows, counts, strict=True):
         start = prompt.ids(count)
@@ -103,20 +104,27 @@ def transcribe_rows(model, prompt: Prompt, corpus: Corpus, rows: Sequence[Row], 
     for batch in batches.epoch(rows, frame_budget=16_000, rng=np.random.default_rng(0)):
         mels, lens = batches.collate(corpus, batch)
         features = model.get_audio_features(mels.to(device), lens.to(device))
-        ids, _, mask = _left_padded([prompt.ids(len(f)) for f in features], prompt.pad)
-        out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), audio_features=features,
-                             max_new_tokens=max_new, do_sample=False, eos_token_id=prompt.eot, pad_token_id=prompt.pad)  # fmt: skip
+        ids, mask = _left_padded([prompt.ids(len(f)) for f in features], prompt.pad)
+        out = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            audio_features=features,
+            max_new_tokens=max_new,
+            do_sample=False,
+            eos_token_id=prompt.eot,
+            pad_token_id=prompt.pad,
+        )
         for row, new in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
             texts[row.clip.id] = prompt.processor.tokenizer.decode(new, skip_special_tokens=True)
     model.train()
     return [texts[row.clip.id] for row in rows]
 
 
-def _left_padded(sequences: list[list[int]], pad: int) -> tuple[Tensor, None, Tensor]:
+def _left_padded(sequences: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
     longest = max(map(len, sequences))
     ids = torch.tensor([[pad] * (longest - len(s)) + s for s in sequences])
     mask = torch.tensor([[0] * (longest - len(s)) + [1] * len(s) for s in sequences])
-    return ids, None, mask
+    return ids, mask
 
 
 def error_rates(truths: Sequence[Row], guesses: Sequence[str]) -> dict[str, float]:
@@ -140,60 +148,66 @@ def load_encoder(model: StepAudio2ForCausalLM, path: Path) -> None:
     model.encoder.requires_grad_(False)
 
 
+class ASRStage:
+    """Transcripts of the training corpus; see `loop.Stage`."""
+
+    weight_decay = 0.05
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        processor: StepAudio2Processor,
+        *,
+        encoder: Path,
+        frames: int,
+        device: torch.device,
+        rng: np.random.Generator,
+    ):
+        self.corpus, self.frames, self.device, self.rng = corpus, frames, device, rng
+        self.prompt, self.vocabulary = Prompt(processor), processor.ids.pad
+        self.rows, self.watched = ([row for row in part if speaks(row)] for part in corpus.split())
+        self.noises = batches.noise_mels(corpus)
+        self.module = StepAudio2ForCausalLM(nano_config(processor.ids, len(processor.tokenizer)))
+        load_encoder(self.module, encoder)
+        self.module.set_attn_implementation("eager")  # its backward is several times faster than sdpa's on a CPU
+        self.module.to(device)
+
+    def batches(self, progress: float) -> Iterator[list[Row]]:
+        """All clips once; short ones only at the beginning of the run."""
+        short = progress < SHORT_SHARE
+        rows = [row for row in self.rows if row.frames < SHORT_FRAMES] if short else self.rows
+        return batches.epoch(rows, frame_budget=self.frames, rng=self.rng)
+
+    def loss(self, batch: list[Row], progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of the transcripts."""
+        mels, lens = batches.collate(self.corpus, batch, rng=self.rng, noises=self.noises)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self.module.get_audio_features(mels.to(self.device), lens.to(self.device))
+            packed = pack(self.prompt, batch, [len(f) for f in features], self.rng, self.vocabulary)
+            loss = loss_of(self.module, features, *(part.to(self.device) for part in packed))
+        return loss, {"loss": loss.item()}
+
+    def report(self) -> dict[str, float]:
+        """WER and CER on the watched clips."""
+        texts = transcribe_rows(self.module, self.prompt, self.corpus, self.watched, self.device)
+        rates = error_rates(self.watched, texts)
+        return {"dev_wer_en": rates.get("en", np.nan), "dev_cer_zh": rates.get("zh", np.nan)}
+
+
 def train(args: argparse.Namespace) -> Path:
     """Run the stage and write the checkpoint folder."""
-    device = loop.pick_device(args.device)
     torch.manual_seed(args.seed)
     if not (args.out / "tokenizer.json").exists():
         save_tokenizer(args.out)
     processor = StepAudio2Processor.from_pretrained(args.out)
-    prompt, vocabulary = Prompt(processor), processor.ids.pad
-    corpus = Corpus(args.corpus)
-    rows, dev = ([r for r in part if speaks(r)] for part in corpus.split())
-    noises = [corpus.mel(r) for r in corpus.rows if r.clip.source in ("esc", "sc_noise")][:200]
-    model = StepAudio2ForCausalLM(nano_config(processor.ids, len(processor.tokenizer))).to(device)
-    load_encoder(model, args.encoder)
-    optimizer = loop.optimizer_for([model], weight_decay=0.05)
-    average = loop.Average(model)
-    run, clock = loop.Run(args.run, {**vars(args)}), loop.Clock(args.steps, args.minutes)
-    if state := run.load():
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        clock.step, clock.elapsed_s = state["step"], state["elapsed_s"]
-    rng = np.random.default_rng([args.seed, clock.step])
-    bar, seen = tqdm(total=1.0, initial=clock.progress, desc="asr", unit="run"), []
-    clock.pause()
-    while clock.progress < 1:
-        short = clock.progress < SHORT_SHARE
-        for batch in batches.epoch([r for r in rows if r.frames < SHORT_FRAMES] if short else rows, frame_budget=args.frames, rng=rng):
-            mels, lens = batches.collate(corpus, batch, rng=rng, noises=noises)
-            with torch.autocast(device.type, torch.bfloat16):
-                features = model.get_audio_features(mels.to(device), lens.to(device))
-                ids, labels, mask = pack(prompt, batch, [len(f) for f in features], rng, vocabulary)
-                loss = loss_of(model, features, ids.to(device), labels.to(device), mask.to(device))
-            lr = clock.learning_rate(args.lr)
-            norm = loop.step_optimizer(loss, optimizer, lr)
-            average.update(model, clock.step)
-            clock.tick()
-            seen.append((loss.item(), norm))
-            bar.n = round(clock.progress, 4)
-            bar.set_postfix(step=clock.step, loss=f"{seen[-1][0]:.3f}", refresh=clock.step % 10 == 0)
-            if clock.step % args.report_every == 0 or clock.progress >= 1:
-                means = np.mean(seen, axis=0)
-                seen.clear()
-                rates = error_rates(dev, transcribe_rows(model, prompt, corpus, dev, device))
-                run.log({"step": clock.step, "minutes": clock.elapsed_s / 60, "lr": lr, "loss": means[0], "grad_norm": means[1],
-                         "dev_wer_en": rates.get("en", np.nan), "dev_cer_zh": rates.get("zh", np.nan)})  # fmt: skip
-                run.save(model=model.state_dict(), optimizer=optimizer.state_dict(), average=average.values,
-                         step=clock.step, elapsed_s=clock.elapsed_s)  # fmt: skip
-                clock.pause()
-            if clock.progress >= 1 or short != (clock.progress < SHORT_SHARE):
-                break
-    bar.close()
-    model.load_state_dict(average.values)
-    logger.info("averaged weights: %s", error_rates(dev, transcribe_rows(model, prompt, corpus, dev, device)))
-    save_nano(model, args.out)
+    run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
+    rng = np.random.default_rng([args.seed, run.resumed_step()])
+    stage = ASRStage(Corpus(args.corpus), processor, encoder=args.encoder, frames=args.frames,
+                     device=loop.pick_device(args.device), rng=rng)  # fmt: skip
+    average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
+    stage.module.load_state_dict(average.values)
+    logger.info("averaged weights: %s", stage.report())
+    save_nano(stage.module, args.out)
     return args.out
 
 

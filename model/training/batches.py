@@ -1,7 +1,7 @@
 """Batches of log-mels: clips of like length together, and cheap augmentation of the mels themselves.
 
-    epoch(rows, budget)        lists of rows whose padded frames fit the budget
-    collate(corpus, rows, rng) mels [clip, 128, T] (padded with 0.0 like the front end), valid lengths, augmented or not
+epoch(rows, budget)        lists of rows whose padded frames fit the budget
+collate(corpus, rows, rng) mels [clip, 128, T] (padded with 0.0 like the front end), valid lengths, augmented or not
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from model.audio import usable_length
 from model.training.corpus import Corpus, Row
 
 _JITTER_FRAMES = 60
+NOISE_SOURCES = ("esc", "sc_noise")
 
 
 def epoch(rows: Sequence[Row], *, frame_budget: int, rng: np.random.Generator) -> Iterator[list[Row]]:
@@ -29,6 +30,11 @@ def epoch(rows: Sequence[Row], *, frame_budget: int, rng: np.random.Generator) -
         batches[-1].append(rows[i])
     for b in rng.permutation(len(batches)):
         yield batches[b]
+
+
+def noise_mels(corpus: Corpus, limit: int = 200) -> list[np.ndarray]:
+    """Mels of the corpus's sound events, for mixing into speech."""
+    return [corpus.mel(row) for row in corpus.split()[0] if row.clip.source in NOISE_SOURCES][:limit]
 
 
 def mix_mels(mel: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

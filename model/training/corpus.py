@@ -76,7 +76,9 @@ def _voice_draw(language: str, split: str, recordings: Recordings, rng: np.rando
     return lambda: choices[rng.choice(len(choices), p=weights / weights.sum())]
 
 
-def plan_synthetic(name: str, language: str, count: int, *, split: str, held_out: bool, recordings: Recordings, seed: int):
+def plan_synthetic(
+    name: str, language: str, count: int, *, split: str, held_out: bool, recordings: Recordings, seed: int
+):
     """Plan `count` spoken sentences of the world; test plans are never augmented."""
     rng = np.random.default_rng([seed, zlib.crc32(f"{name}{language}".encode())])
     draw = _voice_draw(language, split, recordings, rng)
@@ -108,7 +110,15 @@ def _recorded_clip(row, augmented: bool) -> Clip:
         text, language = row.more["pinyin"], "pinyin"
     labels = {name: row.more[name] for name in ("gender", "emotion", "event") if row.more.get(name)}
     source = row.dataset
-    return Clip(row.id.replace("/", "__"), source, language, text.strip("﻿ "), recording=row.id, augmented=augmented, labels=labels)
+    return Clip(
+        row.id.replace("/", "__"),
+        source,
+        language,
+        text.strip("﻿ "),
+        recording=row.id,
+        augmented=augmented,
+        labels=labels,
+    )
 
 
 def plan_recorded(recordings: Recordings, *, split: str, limits: dict[str, int | None], seed: int) -> list[Clip]:
@@ -133,7 +143,9 @@ def sentence_case(text: str) -> str:
 def plans(recordings: Recordings, *, english: int, mandarin: int, tests: int, seed: int) -> dict[str, list[Clip]]:
     """All corpora by name: `train`, and the held-out `test_*` sets that the model card reports."""
     train = plan_synthetic("world", "en", english, split=voices.TRAIN, held_out=False, recordings=recordings, seed=seed)
-    train += plan_synthetic("world", "zh", mandarin, split=voices.TRAIN, held_out=False, recordings=recordings, seed=seed)
+    train += plan_synthetic(
+        "world", "zh", mandarin, split=voices.TRAIN, held_out=False, recordings=recordings, seed=seed
+    )
     train += plan_recorded(recordings, split="train", limits=_RECORDED_TRAIN, seed=seed)
     np.random.default_rng(seed).shuffle(train)
     made = {"train": train}
@@ -231,7 +243,9 @@ def _build_shard(folder: str, number: int, clips: list[Clip], keep_sound: bool) 
     return len(rows)
 
 
-def build(plan: list[Clip], folder: Path, *, recordings_dir: str | None, cache: Path, workers: int = 2, keep_sound=False) -> int:
+def build(
+    plan: list[Clip], folder: Path, *, recordings_dir: str | None, cache: Path, workers: int = 2, keep_sound=False
+) -> int:
     """Make every clip of `plan` under `folder`, `workers` processes side by side; resumes by shard.
 
     Returns the number of clips made. Clips that a voice cannot say are left out.

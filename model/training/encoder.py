@@ -11,14 +11,13 @@ attributes and sound events; CTC after Graves et al. 2006.
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from model.configuration_step_audio_2 import StepAudio2EncoderConfig
 from model.modeling_step_audio_2 import AudioEncoder
@@ -65,7 +64,11 @@ class Listener(nn.Module):
         hidden = F.dropout(hidden, 0.05, self.training)
         valid = torch.arange(hidden.shape[1])[None].to(counts.device) < counts[:, None]
         mean = (hidden * valid[..., None]).sum(1) / counts.clamp(min=1)[:, None]
-        return self.spell(hidden).float().log_softmax(-1), counts, {k: head(mean).float() for k, head in self.attributes.items()}
+        return (
+            self.spell(hidden).float().log_softmax(-1),
+            counts,
+            {k: head(mean).float() for k, head in self.attributes.items()},
+        )
 
 
 def attribute_classes(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -101,14 +104,18 @@ def _frame_loss(log_probs: Tensor, rows: Sequence[Row]) -> Tensor:
 def _attribute_loss(logits: dict[str, Tensor], rows: Sequence[Row], classes: dict[str, list[str]]) -> Tensor:
     total = torch.zeros(())
     for name, values in classes.items():
-        known = [(i, values.index(r.clip.labels[name])) for i, r in enumerate(rows) if r.clip.labels.get(name) in values]
+        known = [
+            (i, values.index(r.clip.labels[name])) for i, r in enumerate(rows) if r.clip.labels.get(name) in values
+        ]
         if known:
             index, label = map(torch.tensor, zip(*known, strict=True))
             total = total.to(logits[name].device) + F.cross_entropy(logits[name][index], label.to(logits[name].device))
     return total
 
 
-def losses(listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes) -> tuple[Tensor, Tensor, Tensor]:
+def losses(
+    listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes
+) -> tuple[Tensor, Tensor, Tensor]:
     """CTC loss per symbol, summed attribute loss, and frame-wise loss (0 if no clip has word times) of one batch."""
     log_probs, counts, logits = listener(mels, lens)
     ids, id_counts = targets(rows)
@@ -150,57 +157,48 @@ def symbol_error_rate(listener: Listener, corpus: Corpus, rows: Sequence[Row], d
     return errors / max(total, 1)
 
 
+class EncoderStage:
+    """Spelling and attributes on the training corpus; see `loop.Stage`."""
+
+    weight_decay = 0.02
+
+    def __init__(self, corpus: Corpus, *, llm_dim: int, frames: int, device: torch.device, rng: np.random.Generator):
+        self.corpus, self.frames, self.device, self.rng = corpus, frames, device, rng
+        self.rows, self.watched = corpus.split()
+        self.noises = batches.noise_mels(corpus)
+        self.classes = {name: values for name, values in attribute_classes(self.rows).items() if values}
+        self.module = Listener(self.classes, llm_dim).to(device)
+
+    def batches(self, progress: float) -> Iterator[list[Row]]:
+        """All clips once."""
+        return batches.epoch(self.rows, frame_budget=self.frames, rng=self.rng)
+
+    def loss(self, batch: list[Row], progress: float) -> tuple[Tensor, dict[str, float]]:
+        """CTC, attributes, and at first the known word times."""
+        rng = None if progress < CLEAN_SHARE else self.rng
+        mels, lens = batches.collate(self.corpus, batch, rng=rng, noises=self.noises)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            ctc, other, timed = losses(self.module, mels.to(self.device), lens.to(self.device), batch, self.classes)
+        weight = 2 * max(0.0, 1 - progress / TIMED_SHARE)
+        return ctc + ATTRIBUTE_WEIGHT * other + weight * timed, {"ctc": ctc.item(), "attributes": other.item()}
+
+    def report(self) -> dict[str, float]:
+        """Symbol error rate on the watched clips."""
+        return {"dev_symbol_error": symbol_error_rate(self.module, self.corpus, self.watched, self.device)}
+
+
 def train(args: argparse.Namespace) -> Path:
     """Run the stage; returns the file of the averaged encoder weights."""
     device = loop.pick_device(args.device)
     torch.manual_seed(args.seed)
-    corpus = Corpus(args.corpus)
-    rows, dev = corpus.split()
-    noises = [corpus.mel(r) for r in rows if r.clip.source in ("esc", "sc_noise")][:200]
-    classes = {k: v for k, v in attribute_classes(rows).items() if v}
-    listener = Listener(classes, args.llm_dim).to(device)
-    optimizer = loop.optimizer_for([listener], weight_decay=0.02)
-    average = loop.Average(listener)
     run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
-    if state := run.load():
-        listener.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        clock.step, clock.elapsed_s = state["step"], state["elapsed_s"]
-    rng = np.random.default_rng([args.seed, clock.step])
-    bar, seen, epoch_number = tqdm(total=1.0, initial=clock.progress, desc="encoder", unit="run"), [], 0
-    clock.pause()
-    while clock.progress < 1:
-        epoch_number += 1
-        for batch in batches.epoch(rows, frame_budget=args.frames, rng=rng):
-            clean = clock.progress < CLEAN_SHARE
-            mels, lens = batches.collate(corpus, batch, rng=None if clean else rng, noises=noises)
-            with torch.autocast(device.type, torch.bfloat16):
-                ctc, other, frames = losses(listener, mels.to(device), lens.to(device), batch, classes)
-            lr = clock.learning_rate(args.lr)
-            timed = max(0.0, 1 - clock.progress / TIMED_SHARE)
-            norm = loop.step_optimizer(ctc + ATTRIBUTE_WEIGHT * other + 2 * timed * frames, optimizer, lr)
-            average.update(listener, clock.step)
-            clock.tick()
-            seen.append((ctc.item(), other.item(), norm))
-            bar.n = round(clock.progress, 4)
-            bar.set_postfix(step=clock.step, ctc=f"{seen[-1][0]:.3f}", frames=f"{frames.item():.2f}", refresh=clock.step % 10 == 0)
-            if clock.step % args.report_every == 0 or clock.progress >= 1:
-                means = np.mean(seen, axis=0)
-                seen.clear()
-                error = symbol_error_rate(listener, corpus, dev, device)
-                run.log({"step": clock.step, "minutes": clock.elapsed_s / 60, "lr": lr, "ctc": means[0], "attributes": means[1],
-                         "grad_norm": means[2], "dev_symbol_error": error})  # fmt: skip
-                run.save(model=listener.state_dict(), optimizer=optimizer.state_dict(), average=average.values,
-                         step=clock.step, elapsed_s=clock.elapsed_s)  # fmt: skip
-                clock.pause()
-            if clock.progress >= 1:
-                break
-    bar.close()
+    rng = np.random.default_rng([args.seed, run.resumed_step()])
+    stage = EncoderStage(Corpus(args.corpus), llm_dim=args.llm_dim, frames=args.frames, device=device, rng=rng)
+    average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     path = run.folder / "encoder.pt"
-    torch.save({"listener": average.values, "classes": classes, "llm_dim": args.llm_dim}, path)
-    listener.load_state_dict(average.values)
-    logger.info("averaged weights: dev symbol error %.4f", symbol_error_rate(listener, corpus, dev, device))
+    torch.save({"listener": average.values, "classes": stage.classes, "llm_dim": args.llm_dim}, path)
+    stage.module.load_state_dict(average.values)
+    logger.info("averaged weights: dev symbol error %.4f", stage.report()["dev_symbol_error"])
     return path
 
 

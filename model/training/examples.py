@@ -31,8 +31,18 @@ class Example:
 
 EXAMPLES = (
     Example("1_window", "Please open the window in the kitchen.", "flite-rms", "Open the window (flite rms)"),
-    Example("2_coffee", "Can I have a large iced mocha with soy milk and brown sugar.", "flite-rms", "A coffee order (flite rms)"),
-    Example("3_weather", "Is it sunny in Singapore now?", "festival-ked_diphone", "Weather (festival, an engine never trained on)"),
+    Example(
+        "2_coffee",
+        "Can I have a large iced mocha with soy milk and brown sugar.",
+        "flite-rms",
+        "A coffee order (flite rms)",
+    ),
+    Example(
+        "3_weather",
+        "Is it sunny in Singapore now?",
+        "festival-ked_diphone",
+        "Weather (festival, an engine never trained on)",
+    ),
     Example("4_number", "My phone number is four seven two nine.", "flite-rms", "A phone number (flite rms)"),
     Example("5_chuanghu", "请把厨房的窗户打开。", "espeak-cmn-latn-pinyin", "请把厨房的窗户打开 (espeak-ng)"),
     Example("6_tianqi", "上海现在下雨吗？", "espeak-cmn-latn-pinyin", "上海现在下雨吗 (espeak-ng)"),

@@ -1,6 +1,8 @@
 """What every training stage shares: a clock that sets the learning rate, a log, and checkpoints to go on from.
 
-    run folder:  log.csv (one line per report)   state.pt (everything needed to resume)   args.json
+    Stage        what a stage trains on, its loss and its report      (encoder.py, asr.py)
+    train_stage  the loop itself, the same for all
+    run folder   log.csv (one line per report)   state.pt (everything needed to resume)   args.json
 
 A stage stops by steps or by minutes. Minutes count training time only, over all resumed parts, so a run that was cut
 off goes on exactly where it was on its schedule.
@@ -10,12 +12,14 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 WARMUP_SHARE = 0.04
 FINAL_LR_SHARE = 0.03
@@ -106,6 +110,10 @@ class Run:
             return None
         return torch.load(self.state_path, map_location="cpu", weights_only=True)
 
+    def resumed_step(self) -> int:
+        """Steps done by earlier parts of this run; seeds what must differ between parts."""
+        return (self.load() or {"step": 0})["step"]
+
 
 def optimizer_for(modules: Iterable[nn.Module], *, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; vectors (norms, biases) are not decayed."""
@@ -132,3 +140,72 @@ def step_optimizer(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, ma
 def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" takes a GPU when there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+class Stage(Protocol):
+    """What differs from stage to stage."""
+
+    module: nn.Module
+    """Everything that is saved; what has `requires_grad` is trained."""
+    weight_decay: float
+
+    def batches(self, progress: float) -> Iterator[Any]:
+        """Batches of one epoch that begins at `progress`; may end early to let the next epoch choose other clips."""
+
+    def loss(self, batch: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Loss to minimise, and numbers worth logging."""
+
+    def report(self) -> dict[str, float]:
+        """Numbers on the watched clips."""
+
+
+def train_stage(stage: Stage, run: Run, clock: Clock, *, peak_lr: float, report_every: int) -> Average:
+    """Train until the clock says so, resuming what the run folder holds; returns the averaged weights."""
+    optimizer = optimizer_for([stage.module], weight_decay=stage.weight_decay)
+    average = Average(stage.module)
+    _resume(run, stage.module, optimizer, average, clock)
+    seen: list[dict[str, float]] = []
+    with tqdm(total=1.0, initial=clock.progress, desc=run.folder.name, unit="run") as bar:
+        clock.pause()
+        while clock.progress < 1:
+            for batch in stage.batches(clock.progress):
+                loss, numbers = stage.loss(batch, clock.progress)
+                lr = clock.learning_rate(peak_lr)
+                norm = step_optimizer(loss, optimizer, lr)
+                average.update(stage.module, clock.step)
+                clock.tick()
+                seen.append({**numbers, "grad_norm": norm})
+                _show(bar, clock, numbers)
+                if clock.step % report_every == 0 or clock.progress >= 1:
+                    means = {name: float(torch.tensor([n[name] for n in seen]).mean()) for name in seen[0]}
+                    seen.clear()
+                    run.log({"step": clock.step, "minutes": clock.elapsed_s / 60, "lr": lr, **means, **stage.report()})
+                    _save(run, stage.module, optimizer, average, clock)
+                    clock.pause()
+                if clock.progress >= 1:
+                    break
+    return average
+
+
+def _show(bar: tqdm, clock: Clock, numbers: dict[str, float]) -> None:
+    bar.n = round(clock.progress, 4)
+    shown = {name: f"{value:.3f}" for name, value in numbers.items()}
+    bar.set_postfix(step=clock.step, **shown, refresh=clock.step % 10 == 0)
+
+
+def _save(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, clock: Clock) -> None:
+    run.save(
+        model=module.state_dict(),
+        optimizer=optimizer.state_dict(),
+        average=average.values,
+        step=clock.step,
+        elapsed_s=clock.elapsed_s,
+    )
+
+
+def _resume(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, clock: Clock) -> None:
+    if state := run.load():
+        module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
+        clock.step, clock.elapsed_s = state["step"], state["elapsed_s"]

@@ -51,7 +51,16 @@ def training_text() -> Iterator[str]:
             yield from (f" {value.english}", value.english.capitalize(), value.chinese) * 8
     for text in prompts.all_texts():
         yield from [text] * 20
-    for tag in ("system\n", "human\n", "assistant\n", "input\n", "tool_json_schemas\n", "\n<think>\n", "</think>\n\n", "function\n"):
+    for tag in (
+        "system\n",
+        "human\n",
+        "assistant\n",
+        "input\n",
+        "tool_json_schemas\n",
+        "\n<think>\n",
+        "</think>\n\n",
+        "function\n",
+    ):
         yield from [tag] * 50
     for character in common_characters(COMMON_CHARACTERS):
         yield from [character] * 4

@@ -1,8 +1,8 @@
 """The world's sentences: aligned English and Mandarin, drawn from `slots.tsv` and `templates.tsv`.
 
 Knows words and which combinations are kept for testing; knows nothing of sound. A sentence is *held out* when its
-template is marked `held`, or when any two of its slot values form a held-out pair (a fixed hash of the two words decides,
-so the split never depends on a seed or on the order of the files).
+template is marked `held`, or when any two of its slot values form a held-out pair (a fixed hash of the two words
+decides, so the split never depends on a seed or on the order of the files).
 """
 
 import re
@@ -81,7 +81,9 @@ def slots() -> dict[str, tuple[SlotValue, ...]]:
 @cache
 def templates() -> tuple[Template, ...]:
     """All templates, in file order."""
-    return tuple(Template(i, use == "held", domain, en, zh) for i, (use, domain, en, zh) in enumerate(_lines("templates.tsv")))
+    return tuple(
+        Template(i, use == "held", domain, en, zh) for i, (use, domain, en, zh) in enumerate(_lines("templates.tsv"))
+    )
 
 
 def is_held_pair(first: str, second: str) -> bool:
@@ -158,7 +160,9 @@ def sample(rng: np.random.Generator, *, held_out: bool = False, tries: int = 10_
         sentence = fill(template, _draw(template, rng))
         if sentence.held_out == held_out:
             return sentence
-    raise RuntimeError(f"Drawing a sentence (held_out={held_out}) failed {tries} times: check slots.tsv and templates.tsv.")
+    raise RuntimeError(
+        f"Drawing a sentence (held_out={held_out}) failed {tries} times: check slots.tsv and templates.tsv."
+    )
 
 
 def sample_many(count: int, seed: int, *, held_out: bool = False) -> list[Sentence]:

@@ -68,7 +68,12 @@ def test_loss_equals_the_models_own_and_falls(processor, prompt, monkeypatch):
     monkeypatch.setattr(asr, "LABEL_SMOOTHING", 0.0)
     torch.manual_seed(0)
     model = StepAudio2ForCausalLM(_small(processor))
-    mels = torch.stack([log_mel(Waveform(np.random.default_rng(k).normal(0, 0.1, 16_000).astype(np.float32), 16_000)) for k in range(2)])
+    mels = torch.stack(
+        [
+            log_mel(Waveform(np.random.default_rng(k).normal(0, 0.1, 16_000).astype(np.float32), 16_000))
+            for k in range(2)
+        ]
+    )
     lens = torch.tensor([100, 100], dtype=torch.int32)
     rows = [_row("Turn left."), _row("打开灯。", "zh")]
     features = model.get_audio_features(mels, lens)
@@ -78,7 +83,9 @@ def test_loss_equals_the_models_own_and_falls(processor, prompt, monkeypatch):
     assert loss.item() == pytest.approx(own.item(), abs=1e-4)
     optimizer = loop.optimizer_for([model], weight_decay=0.0)
     for _ in range(8):
-        loop.step_optimizer(asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask), optimizer, 3e-3)
+        loop.step_optimizer(
+            asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask), optimizer, 3e-3
+        )
     assert asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask).item() < 0.7 * loss.item()
 
 
