@@ -4,7 +4,8 @@
 function inksOf(root) {
   const style = getComputedStyle(root);
   const read = (name) => style.getPropertyValue(`--lv-${name}`).trim();
-  const inks = Object.fromEntries(["text", "muted", "line", "panel", "accent", "trace"].map((name) => [name, read(name)]));
+  const names = ["text", "muted", "line", "panel", "accent", "trace"];
+  const inks = Object.fromEntries(names.map((name) => [name, read(name)]));
   inks.heat = rampOf(read("heat"));
   inks.loud = rampOf(read("ramp"));
   inks.font = (size, weight = 400) => `${weight} ${size}px ${style.fontFamily}`;
@@ -82,7 +83,8 @@ function heatCodes(map, rows, frames, scaleRows) {
       top = 0;
       for (let f = 0; f < frames; f += 1) top = Math.max(top, map[r * frames + f]);
     }
-    for (let f = 0; f < frames && top > 0; f += 1) codes[r * frames + f] = Math.round((255 * map[r * frames + f]) / top);
+    if (top <= 0) continue;
+    for (let k = r * frames; k < (r + 1) * frames; k += 1) codes[k] = Math.round((255 * map[k]) / top);
   }
   return codes;
 }
@@ -92,7 +94,8 @@ function drawWave(context, rect, scale, sound, colour) {
   const level = sound.levels.findLast(({ block }) => block <= Math.max(1, perPixel / 2));
   const middle = rect.y + rect.height / 2;
   const unit = (rect.height / 2 - 3) / sound.loudest;
-  const sampleAt = (x) => ((scale.start + ((x - rect.x) / rect.width) * scale.length - sound.offset_s) * sound.rate) / level.block;
+  const perBlock = sound.rate / level.block;
+  const sampleAt = (x) => (scale.start + ((x - rect.x) / rect.width) * scale.length - sound.offset_s) * perBlock;
   const first = Math.max(rect.x, Math.floor(scale.x(sound.offset_s, rect)));
   const last = Math.min(rect.x + rect.width, scale.x(sound.offset_s + sound.duration_s, rect));
   context.fillStyle = colour;
@@ -131,8 +134,8 @@ function frameRuns(frames) {
   const runs = [];
   for (let f = 0; f < frames.n; f += 1) {
     const last = runs[runs.length - 1];
-    const even = last && frames.clip[f] === frames.clip[last.from] && Math.abs(frames.start[f] - frames.end[f - 1]) < 2e-3;
-    if (even) last.to = f + 1;
+    const joined = last && Math.abs(frames.start[f] - frames.end[f - 1]) < 2e-3;
+    if (joined && frames.clip[f] === frames.clip[last.from]) last.to = f + 1;
     else runs.push({ from: f, to: f + 1 });
   }
   return runs;
@@ -142,10 +145,12 @@ function drawHeat(context, rect, scale, image, frames, runs) {
   context.imageSmoothingEnabled = rect.height < image.height; // more tokens than pixels: blend rather than drop
   for (const { from, to } of runs) {
     const [left, right] = [scale.x(frames.start[from], rect), scale.x(frames.end[to - 1], rect)];
-    const step = (frames.end[to - 1] - frames.end[from]) / Math.max(1, to - from - 1) || frames.end[from] - frames.start[from];
+    const only = frames.end[from] - frames.start[from];
+    const step = (frames.end[to - 1] - frames.end[from]) / Math.max(1, to - from - 1) || only;
     // The first frame of a clip is cut short at 0; the image is laid out as if it were whole.
     const x = scale.x(frames.end[from] - step, rect);
-    clipped(context, { x: Math.max(rect.x, left), y: rect.y, width: Math.min(right, rect.x + rect.width) - Math.max(rect.x, left), height: rect.height }, () => {
+    const seen = [Math.max(rect.x, left), Math.min(right, rect.x + rect.width)];
+    clipped(context, { ...rect, x: seen[0], width: seen[1] - seen[0] }, () => {
       context.drawImage(image, from, 0, to - from, image.height, x, rect.y, right - x, rect.height);
     });
   }

@@ -31,7 +31,8 @@ function toolbarOf(payload, words) {
   const bar = el("div", "lv-bar");
   const heads = payload.heads_averaged ? [] : [...Array(payload.heads).keys()];
   const layer = pickerOf(words.layer, payload.layers.map((n) => [n, `${words.layer} ${n}`]), "lv-layer");
-  const head = pickerOf(words.head, [["mean", words.headMean], ...heads.map((n) => [n, `${words.head} ${fill(words.headNumber, { n })}`])], "lv-head");
+  const named = heads.map((n) => [n, `${words.head} ${fill(words.headNumber, { n })}`]);
+  const head = pickerOf(words.head, [["mean", words.headMean], ...named], "lv-head");
   const best = buttonOf(words.best, "lv-best", words.bestHint);
   best.setAttribute("aria-pressed", "false");
   best.hidden = !payload.best.length;
@@ -64,14 +65,14 @@ class Readout {
       this.list.append(el("dd", "lv-hint", words.nothingSelectedMore));
       return;
     }
-    const { look } = chosen;
+    const { look, probability, entropy } = chosen;
     if (look) {
       this.row(words.span, `${fixed(look.start)} – ${fixed(look.end)} ${words.seconds}`);
       this.row(words.centre, `${fixed(look.centre)} ${words.seconds}`);
       this.row(words.onSound, `${Math.round(100 * look.sound)} %`, look.sound);
     }
-    if (chosen.probability !== null) this.row(words.probability, `${(100 * chosen.probability).toFixed(1)} %`, chosen.probability);
-    if (chosen.entropy !== null) this.row(words.entropy, `${fixed(chosen.entropy)} ${words.nat}`);
+    if (probability !== null) this.row(words.probability, `${(100 * probability).toFixed(1)} %`, probability);
+    if (entropy !== null) this.row(words.entropy, `${fixed(entropy)} ${words.nat}`);
   }
 
   row(name, value, share = null) {
@@ -93,16 +94,18 @@ class HeadMap {
     this.chips = el("div", "lv-chips");
     this.node.append(el("h3", "", words.headMap, { title: words.headMapHint }), this.canvas, this.chips);
     this.buttons = payload.best.map(({ layer, head, score }) => {
-      const chip = buttonOf(`L${layer}${head === null ? "" : ` · H${head}`}`, "lv-chip", `${words.bestHint}: ${score}`);
+      const name = head === null ? `L${layer}` : `L${layer} · H${head}`;
+      const chip = buttonOf(name, "lv-chip", `${words.bestHint}: ${score}`);
       chip.addEventListener("click", () => onPick(layer, head));
       this.chips.append(chip);
       return chip;
     });
     this.canvas.addEventListener("click", (event) => {
       const box = this.canvas.getBoundingClientRect();
-      const row = Math.floor(((event.clientY - box.top) / box.height) * payload.layers.length);
-      const column = Math.floor(((event.clientX - box.left) / box.width) * payload.heads);
-      onPick(payload.layers[clamp(row, 0, payload.layers.length - 1)], payload.heads_averaged ? null : clamp(column, 0, payload.heads - 1));
+      const cell = (share, n) => clamp(Math.floor(share * n), 0, n - 1);
+      const layer = payload.layers[cell((event.clientY - box.top) / box.height, payload.layers.length)];
+      const head = cell((event.clientX - box.left) / box.width, payload.heads);
+      onPick(layer, payload.heads_averaged ? null : head);
     });
   }
 
@@ -139,7 +142,8 @@ function legendOf(words) {
     row.append(el("span", "", low), el("i", className, null, { "aria-hidden": "true" }), el("span", "", high));
     return row;
   };
-  legend.append(line(words.legendLittle, "lv-heat", words.legendMuch), line(words.legendSure, "lv-doubt", words.legendUnsure));
+  legend.append(line(words.legendLittle, "lv-heat", words.legendMuch));
+  legend.append(line(words.legendSure, "lv-doubt", words.legendUnsure));
   return legend;
 }
 
@@ -156,7 +160,8 @@ class Table {
     const { words } = this;
     const table = el("table");
     const head = table.createTHead().insertRow();
-    for (const name of ["#", words.tableToken, words.probability, words.entropy, words.span, words.centre, words.onSound]) {
+    const { tableToken, probability, entropy, span, centre, onSound } = words;
+    for (const name of ["#", tableToken, probability, entropy, span, centre, onSound]) {
       head.append(el("th", "", name, { scope: "col" }));
     }
     const body = table.createTBody();

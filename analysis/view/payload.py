@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.attention import Head, Word, best_head, layer_rows, listening_scores, words
+from analysis.attention import Word, layer_rows, listening_scores, words
 from analysis.figures.theme import token_label
 from analysis.trace import Trace
 from model.audio import FRAME_RATE_HZ, HOP_SAMPLES, Waveform, log_mel, split_chunks
@@ -32,6 +32,8 @@ MEL_COLUMNS = 6000
 """Most mel columns of one clip: 100 per second up to a minute, fewer per second beyond."""
 MEL_RANGE = 1.5
 """How far below its maximum the log-mel is shown, in its own units: 60 dB of the 80 dB it holds."""
+LEAST_SCORE = 0.02
+"""A head below this listening score follows nothing; when all are, the view opens on the mean of the last layer."""
 N_BEST = 3
 """How many of the best listening heads the view offers, if they score at least half as much as the best one."""
 
@@ -47,7 +49,8 @@ def view_payload(trace: Trace, *, run_id: str = "", title: str = "") -> dict[str
     offsets = _clip_offsets(trace)
     frames, grouped = trace.frames, words(trace)
     has_attention = "attention.audio" in trace.tensors and trace.n_reply > 0 and len(frames) > 0
-    start = best_head([trace]) if has_attention else Head(trace.meta.layers[0] if trace.meta.layers else 0)
+    heads = _head_scores(trace) if has_attention else {"best": [], "scores": []}
+    start = heads["best"][0] if heads["best"] else {"layer": max(trace.meta.layers, default=0), "head": None}
     shift = np.array([offsets[f"input_{k}"] for k in frames.clip])
     return {
         "version": PAYLOAD_VERSION,
@@ -62,9 +65,9 @@ def view_payload(trace: Trace, *, run_id: str = "", title: str = "") -> dict[str
         "layers": list(trace.meta.layers) if has_attention else [],
         "heads": trace.meta.n_heads,
         "heads_averaged": trace.meta.capture.heads == "mean",
-        "start": {"layer": start.layer, "head": start.head},
-        **(_head_scores(trace) if has_attention else {"best": [], "scores": []}),
-        "matrices": _inline_matrices(trace, start) if has_attention else {},
+        "start": {"layer": start["layer"], "head": start["head"]},
+        **heads,
+        "matrices": _inline_matrices(trace, start["layer"]) if has_attention else {},
     }
 
 
@@ -82,9 +85,9 @@ def layer_payload(trace: Trace, layer: int) -> dict[str, Any]:
     return {"layer": int(layer), "shape": list(rows.shape), "scale": _b64(scale, "<f4"), "codes": _b64(codes, "u1")}
 
 
-def _inline_matrices(trace: Trace, start: Head) -> dict[str, dict]:
+def _inline_matrices(trace: Trace, first: int) -> dict[str, dict]:
     n_bytes = math.prod(trace.tensors["attention.audio"].shape)
-    layers = trace.meta.layers if n_bytes <= INLINE_BYTES else (start.layer,)
+    layers = trace.meta.layers if n_bytes <= INLINE_BYTES else (first,)
     return {str(layer): layer_payload(trace, layer) for layer in layers}
 
 
@@ -103,7 +106,7 @@ def _head_scores(trace: Trace) -> dict[str, Any]:
                 "score": round(float(scores[row, head]), 4),
             }
             for row, head in best
-            if scores[row, head] > 0.5 * scores.max()
+            if scores[row, head] >= max(LEAST_SCORE, 0.5 * scores.max())
         ],
     }
 

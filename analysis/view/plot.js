@@ -126,10 +126,12 @@ function paintOverview(view) {
   const context = sized(overview, width, height);
   const rect = { x: 0, y: 0, width, height };
   const whole = new TimeScale(scale.duration);
-  for (const sound of sounds) drawWave(context, { ...rect, y: 3, height: height - 6 }, whole, sound, scale.zoomed ? inks.line : inks.trace);
+  const inner = { ...rect, y: 3, height: height - 6 };
+  const draw = (ink) => sounds.forEach((sound) => drawWave(context, inner, whole, sound, ink));
+  draw(scale.zoomed ? inks.line : inks.trace);
   const [left, right] = [whole.x(scale.start, rect), whole.x(scale.end, rect)];
   clipped(context, { x: left, y: 0, width: right - left, height }, () => {
-    for (const sound of sounds) drawWave(context, { ...rect, y: 3, height: height - 6 }, whole, sound, inks.trace);
+    draw(inks.trace);
   });
   if (!scale.zoomed) return;
   context.strokeStyle = inks.accent;
@@ -193,7 +195,10 @@ function listenPlot(view) {
   over.addEventListener("pointerup", up);
   over.addEventListener("pointercancel", up);
   over.addEventListener("pointerleave", () => hoverAt(view, null));
-  over.addEventListener("dblclick", () => view.rescale(() => (view.brush ? scale.show(view.brush.start, view.brush.end) : scale.fit())));
+  over.addEventListener("dblclick", () => {
+    const { brush } = view;
+    view.rescale(() => (brush ? scale.show(brush.start, brush.end) : scale.fit()));
+  });
   over.addEventListener("wheel", (event) => wheelAt(view, event), { passive: false });
 }
 
@@ -241,7 +246,8 @@ function wheelAt(view, event) {
 function hoverAt(view, place, pointer = "mouse") {
   const outside = !place || place.inAxis || place.inGutter || pointer === "touch";
   view.pointer = outside ? null : place;
-  view.over.style.cursor = place && place.inAxis ? "grab" : outside ? "default" : place.row >= 0 ? "pointer" : "crosshair";
+  const inside = place && place.row >= 0 ? "pointer" : "crosshair";
+  view.over.style.cursor = place && place.inAxis ? "grab" : outside ? "default" : inside;
   view.hover.textContent = outside ? "" : hoverText(view, place);
   view.paintOver();
 }

@@ -76,7 +76,7 @@ class LinkedView {
     this.build();
     this.listen();
     this.recolour();
-    const keep = before && payload.layers.includes(before.layer) && (before.head === null || before.head < payload.heads);
+    const keep = before && payload.layers.includes(before.layer) && before.head < payload.heads; // null < n holds
     const { layer, head } = keep ? before : payload.start;
     this.say(payload.layers.length ? words.ready : words.noAttention);
     if (payload.layers.length) this.pick(layer, head);
@@ -95,14 +95,19 @@ class LinkedView {
     this.tools.bar.hidden = !payload.layers.length;
     this.strip = new Strip(payload.tokens, words.tokens, (index) => this.select(index, true));
     this.base = el("canvas", "lv-base", null, { "aria-hidden": "true" });
-    this.over = el("canvas", "lv-over", null, { tabindex: "0", role: "img", "aria-label": `${words.plot}. ${words.plotKeys}` });
+    const spoken = { tabindex: "0", role: "img", "aria-label": `${words.plot}. ${words.plotKeys}` };
+    this.over = el("canvas", "lv-over", null, spoken);
     this.hover = el("div", "lv-hover", "", { "aria-hidden": "true" });
     this.plot = el("div", "lv-plot");
     this.plot.append(this.base, this.over, this.hover);
     this.overview = el("canvas", "lv-overview", null, { "aria-hidden": "true", title: words.overview });
     this.playButton = buttonOf(words.play, "lv-play");
     const transport = el("div", "lv-transport");
-    this.zoomers = [["−", "lv-zoom-out", words.zoomOut], ["+", "lv-zoom-in", words.zoomIn], ["⤢", "lv-fit", words.fit]].map((parts) => iconButton(...parts));
+    this.zoomers = [
+      iconButton("−", "lv-zoom-out", words.zoomOut),
+      iconButton("+", "lv-zoom-in", words.zoomIn),
+      iconButton("⤢", "lv-fit", words.fit),
+    ];
     transport.append(this.playButton, this.overview, ...this.zoomers);
     this.readout = new Readout(words, () => this.playSelection());
     this.heads = new HeadMap(payload, words, (layer, head) => this.pick(layer, head));
@@ -126,7 +131,8 @@ class LinkedView {
   listen() {
     const { tools } = this;
     tools.layer.addEventListener("change", () => this.pick(Number(tools.layer.value), this.head));
-    tools.head.addEventListener("change", () => this.pick(this.layer, tools.head.value === "mean" ? null : Number(tools.head.value)));
+    const headPicked = () => (tools.head.value === "mean" ? null : Number(tools.head.value));
+    tools.head.addEventListener("change", () => this.pick(this.layer, headPicked()));
     tools.best.addEventListener("click", () => this.pick(this.payload.best[0].layer, this.payload.best[0].head));
     tools.whole.addEventListener("change", () => this.refresh());
     tools.scaled.addEventListener("change", () => this.refresh());
@@ -156,7 +162,8 @@ class LinkedView {
 
   // --- what is looked at --------------------------------------------------------------------------------------
 
-  async pick(layer, head) {
+  async pick(layer, picked) {
+    const head = this.payload.heads_averaged ? null : picked;
     const ticket = (this.ticket = {});
     if (!this.attention.layers.has(layer)) {
       this.root.dataset.busy = "true";
@@ -213,7 +220,9 @@ class LinkedView {
   }
 
   fillTable() {
-    if (this.table.node.open) this.table.fill(this.payload.tokens.map((token, index) => ({ token, look: this.map && lookOf(sumRows(this.map, this.frames.n, [index]), this.frames) })));
+    if (!this.table.node.open) return;
+    const look = (index) => this.map && lookOf(sumRows(this.map, this.frames.n, [index]), this.frames);
+    this.table.fill(this.payload.tokens.map((token, index) => ({ token, look: look(index) })));
   }
 
   select(index, play = false) {
@@ -236,10 +245,11 @@ class LinkedView {
     const group = this.together(this.selected);
     const text = group.length > 1 ? payload.words[token.word].text : token.label;
     const look = this.lookOf(this.selected);
-    const sum = (name) => group.reduce((all, k) => (all === null || payload.tokens[k][name] === null ? null : all + payload.tokens[k][name]), 0);
-    const logprob = sum("logprob");
-    const report = { index: this.selected, value: token.text, word: text, layer: this.layer, head: this.head, run: payload.id, ...(look || {}) };
-    const chosen = { text, look, probability: logprob === null ? null : Math.exp(logprob), entropy: token.entropy, report };
+    const logprobs = group.map((k) => payload.tokens[k].logprob);
+    const probability = logprobs.includes(null) ? null : Math.exp(logprobs.reduce((all, value) => all + value, 0));
+    const source = { layer: this.layer, head: this.head, run: payload.id };
+    const report = { index: this.selected, value: token.text, word: text, ...source, ...(look || {}) };
+    const chosen = { text, look, probability, entropy: token.entropy, report };
     this.strip.mark(this.selected, group);
     this.readout.show(chosen);
     const times = look && { text, start: fixed(look.start), end: fixed(look.end), centre: fixed(look.centre) };
@@ -278,11 +288,12 @@ class LinkedView {
     const levels = shares.map((share) => (share > 1.5 * even && share >= 0.4 * top ? share / top : 0));
     this.strip.light(levels);
     this.lit = levels;
-    const order = levels.map((level, k) => [level, k]).filter(([level]) => level > 0).sort((a, b) => b[0] - a[0]).map(([, k]) => k);
+    const order = [...levels.keys()].filter((k) => levels[k] > 0).sort((a, b) => levels[b] - levels[a]);
     this.root.dataset.lit = order.join(" ");
     const named = new Map(order.map((k) => [this.together(k)[0], k]));
-    const list = [...named.values()].slice(0, 3).map((k) => fill(this.words.listItem, { text: this.nameOf(k), share: Math.round(100 * shares[k]) }));
-    this.say(fill(list.length ? this.words.brushed : this.words.brushedNone, { start: fixed(start), end: fixed(end), list: list.join(", ") }));
+    const item = (k) => fill(this.words.listItem, { text: this.nameOf(k), share: Math.round(100 * shares[k]) });
+    const list = [...named.values()].slice(0, 3).map(item).join(", ");
+    this.say(fill(list ? this.words.brushed : this.words.brushedNone, { start: fixed(start), end: fixed(end), list }));
     this.stretch = { start, end, tokens: order, layer: this.layer, head: this.head, run: this.payload.id };
   }
 

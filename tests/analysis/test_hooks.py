@@ -7,6 +7,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from analysis import hooks
 from model.errors import TraceError
+from tests.golden_recipe import read_arrays, read_json, read_mels
 
 N = 23
 
@@ -37,6 +38,17 @@ def whole(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
+class Recorder:
+    """A reducer that remembers the rows in full precision."""
+
+    def __init__(self) -> None:
+        self.rows: list[torch.Tensor] = []
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        self.rows.append(rows)
+        return rows[..., :1]
+
+
 def captured(model: Qwen2ForCausalLM, ids: torch.Tensor, positions: list[int], **kwargs) -> np.ndarray:
     with torch.inference_mode(), hooks.attention_rows(model, positions, {"rows": whole}, **kwargs) as rows:
         model(input_ids=ids, use_cache=False)
@@ -52,6 +64,26 @@ def test_rows_equal_attention_of_an_eager_forward(ids, window):
     rows = captured(build(window=window), ids, positions)
     assert rows.shape == (3, 4, len(positions), N)
     np.testing.assert_allclose(rows, expected[:, :, positions].numpy(), atol=5e-4)  # kept in float16
+    model, record = build(window=window), Recorder()
+    with torch.inference_mode(), hooks.attention_rows(model, positions, {"rows": record}):
+        model(input_ids=ids)
+    torch.testing.assert_close(torch.stack(record.rows), expected[:, :, positions], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["text", "one_clip", "two_clips"])
+def test_rows_equal_the_official_attention(tiny_model, case):
+    """The golden rows come from the official code; its layer 1, last query."""
+    golden, clips = read_arrays("lm.npz"), read_json("cases.json")["lm"]["cases"][case].get("clips", [])
+    inputs = {"input_ids": torch.from_numpy(golden[f"{case}__input_ids"]).long()}
+    if clips:
+        inputs["wavs"], inputs["wav_lens"] = read_mels(clips)
+    record = Recorder()
+    with (
+        torch.inference_mode(),
+        hooks.attention_rows(tiny_model, [inputs["input_ids"].shape[1] - 1], {"rows": record}, layers=[1]),
+    ):
+        tiny_model(**inputs)
+    np.testing.assert_allclose(record.rows[0][:, 0], golden[f"{case}__attn_last_query"][0], atol=2e-5)
 
 
 def test_rows_of_a_given_padding_mask_equal_eager(ids):
