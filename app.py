@@ -11,6 +11,7 @@ def main() -> None:
     """Serve the page; the model loads in the background meanwhile."""
     settings = read_settings()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     uploads = prepare_environment()
     # Only now: gradio reads its switches when it is imported.
     from demo.ui import QUEUE_LENGTH, build, launch_arguments
@@ -19,7 +20,8 @@ def main() -> None:
     workbench = Workbench(settings)
     demo = build(workbench).queue(max_size=QUEUE_LENGTH)
     try:
-        demo.launch(**launch_arguments(settings), prevent_thread_lock=True)
+        _, url, _ = demo.launch(**launch_arguments(settings), quiet=True, prevent_thread_lock=True)
+        print(f"Step-Audio 2 is at {url} (Ctrl-C ends it); {settings.model} is loading.", flush=True)
         workbench.start()
         demo.block_thread()
     except OSError as error:

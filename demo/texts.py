@@ -42,8 +42,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop": ("Stop", "停止"),
     "raw_microphone": ("Raw microphone", "原始麦克风"),
     "raw_microphone_info": (
-        "Turns off the browser's echo, noise and loudness correction, which would change what the model hears.",
-        "关闭浏览器的回声、噪声和音量处理，避免改变模型听到的声音。",
+        "Keeps the browser from changing the sound: no echo, noise or loudness correction.",
+        "不让浏览器改变声音：关闭回声、噪声和音量处理。",
     ),
     "asr_empty_title": ("Say something, in any language the model knows", "说点什么吧，模型会的语言都可以"),
     "asr_empty_1": ("Record or drop a sound file.", "录音，或拖入一个声音文件。"),

@@ -1,13 +1,20 @@
 """The page: a header strip, the tabs, and what connects them. Reads as a table of contents."""
 
+from functools import partial
+from pathlib import Path
+
 import gradio as gr
+from gradio.utils import get_upload_folder
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
 from demo import header
+from demo.errors import NO_SPACE, explain
 from demo.page import AT_ONCE, Page, translations
 from demo.session import new_session
 from demo.settings import Settings
 from demo.tabs import about, asr, inspect
-from demo.texts import Texts
+from demo.texts import Texts, language_of
 from demo.theme import launch_look
 from demo.transcript import Transcript, transcript_html
 from demo.workbench import Workbench
@@ -88,6 +95,20 @@ def _close_page(demo: gr.Blocks, workbench: Workbench) -> None:
     demo.unload(closed)
 
 
+def upload_failed(lang: str, request: Request, error: OSError) -> PlainTextResponse:
+    """Answer an upload that the disk refused; the page shows this text as a message.
+
+    What a broken upload leaves in the upload folder would keep the disk full, so it is removed.
+    """
+    texts = Texts(language_of(lang, request.headers.get("accept-language")))
+    if error.errno in NO_SPACE:
+        for leftover in Path(get_upload_folder()).glob("tmp*"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
+    status = 507 if error.errno in NO_SPACE else 500
+    return PlainTextResponse(str(explain(error, texts)), status_code=status)
+
+
 def launch_arguments(settings: Settings) -> dict[str, object]:
     """Return the arguments of `Blocks.launch`: local, private, quiet, and how it looks."""
     return {
@@ -102,5 +123,6 @@ def launch_arguments(settings: Settings) -> dict[str, object]:
         "max_file_size": settings.max_upload_mb << 20,
         "footer_links": [],
         "i18n": translations(),
+        "app_kwargs": {"exception_handlers": {OSError: partial(upload_failed, settings.lang)}},
         **launch_look(),
     }

@@ -4,7 +4,7 @@
 something new to show. `build` only connects it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import gradio as gr
 
 from demo.errors import Problem, explain
 from demo.linked_view import linked_view, payload
-from demo.model_thread import TICK_S, Job, Tick, aside
+from demo.model_thread import TICK_S, Item, Job, Tick, aside
 from demo.page import AT_ONCE, QUIET, Page
 from demo.runs import Run
 from demo.session import Turn
@@ -40,6 +40,8 @@ class Frame:
     transcript: Transcript
     run: Run | None = None
     """The finished run, once it has been looked into."""
+    view: dict[str, Any] | None = None
+    """What the linked view shows of it."""
 
 
 # --- handlers: plain functions -------------------------------------------------------------------
@@ -84,10 +86,8 @@ def _steps(workbench: Workbench, session: str, turn: Turn, path: str | None, tex
     if not path:
         yield Frame(failed(Transcript(), Problem(texts("nothing_given_title"), texts("nothing_given"))))
         return
-    heard = None
-    for item in aside(lambda: hear(path, workbench.settings.max_audio_s, texts), turn.cancel):
-        heard = None if isinstance(item, Tick) else item
-        yield Frame(Transcript("listening"))
+    reading = aside(lambda: hear(path, workbench.settings.max_audio_s, texts), turn.cancel)
+    heard = yield from _wait(reading, Frame(Transcript("listening")))
     if heard is None:
         return
     first = Transcript("listening", sound_s=heard.waveform.duration_s, note=heard.note)
@@ -101,6 +101,18 @@ def _steps(workbench: Workbench, session: str, turn: Turn, path: str | None, tex
             yield Frame(seen)
     if not turn.cancel.is_set() and seen.phase in FINISHED:
         yield from _look_inside(workbench, session, turn, conversation, events, seen, texts)
+
+
+def _wait(job: "Job[Item]", frame: Frame) -> Generator[Frame, None, Item | None]:
+    """Show a frame until a job is done, and return its one item; None if it was cancelled."""
+    yield frame
+    result = None
+    for item in job:
+        if isinstance(item, Tick):
+            yield frame
+        else:
+            result = item
+    return result
 
 
 def _listen(workbench: Workbench, job: "Job[Event]", seen: Transcript, events: list[Event]) -> Iterator[Transcript]:
@@ -136,11 +148,13 @@ def _look_inside(
     texts: Texts,
 ) -> Iterator[Frame]:
     """Run the teacher-forced second pass and keep its trace as a run; the words stand whatever happens."""
-    yield Frame(replace(seen, phase="looking"))
+    looking = Frame(replace(seen, phase="looking"))
     try:
-        for item in workbench.look_inside(conversation, events[-1].ids, events, turn.cancel):
-            if not isinstance(item, Tick):
-                yield Frame(seen, workbench.runs.put(Run(session, run_title(seen.text), item)))
+        trace = yield from _wait(workbench.look_inside(conversation, events[-1].ids, events, turn.cancel), looking)
+        run = trace and Run(session, run_title(seen.text), trace)
+        view = run and (yield from _wait(aside(lambda: payload(run), turn.cancel), looking))
+        if view:
+            yield Frame(seen, workbench.runs.put(run), view)
     # The border to the page: the transcription is done, only the look inside is not.
     except Exception as error:
         yield Frame(replace(seen, problem=explain(error, texts)))
@@ -232,15 +246,15 @@ def build(page: Page) -> AsrTab:
                 go = gr.Button(label("transcribe"), variant="primary", scale=3, min_width=120, elem_id="transcribe")
                 halt = gr.Button(label("stop"), scale=1, min_width=90, interactive=False, elem_id="stop")
             raw = _raw_microphone(page)
-            chips = _example_buttons(page)
         with gr.Column(scale=7, min_width=300):
             panel = gr.HTML(
                 transcript_html(Transcript(), Texts()), js_on_load=COPY_JS,
                 apply_default_css=False, elem_id="transcript",
             )  # fmt: skip
+    chips = _example_buttons(page)
     with gr.Column(visible=False, elem_id="asr-view-block") as view_block:
         with gr.Row(equal_height=True):
-            gr.Markdown(label("view_title"), elem_classes="section-title")
+            gr.Markdown(label("view_title"), elem_classes="view-title")
             open_button = gr.Button(label("open_in_inspect"), size="sm", scale=0, min_width=150, elem_id="open-inspect")
         view = linked_view(page.workbench, elem_id="asr-view")
     _connect(page, sound, go, halt, chips, [panel, go, halt, view_block, view, run_id])
@@ -267,8 +281,8 @@ def _example_buttons(page: Page) -> list[tuple[gr.Button, Example]]:
     found = examples()
     if not found:
         return []
-    gr.Markdown(page.label("examples"), elem_classes="section-title")
     with gr.Row(elem_classes="examples"):
+        gr.Markdown(page.label("examples"), elem_classes="section-title")
         return [(gr.Button(item.caption, size="sm", scale=0, min_width=80), item) for item in found]
 
 
@@ -309,7 +323,7 @@ def _updates(frame: Frame, texts: Texts, *, hide_view: bool = False) -> list:
         gr.update(interactive=busy),
     ]
     if frame.run is not None:
-        return [*shown, gr.update(visible=True), payload(frame.run), frame.run.id]
+        return [*shown, gr.update(visible=True), frame.view, frame.run.id]
     if hide_view:
         return [*shown, gr.update(visible=False), {}, None]
     return [*shown, gr.skip(), gr.skip(), gr.skip()]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.settings import Settings
-from demo.ui import build, launch_arguments
+from demo.ui import build, launch_arguments, upload_failed
 from tests.demo.fakes import ready_workbench
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +67,18 @@ def test_nothing_in_the_look_comes_from_elsewhere():
 @pytest.mark.parametrize("lang", ["en", "zh", "auto"])
 def test_the_page_builds_in_every_language(lang):
     assert build(ready_workbench(settings=Settings(lang=lang))).fns
+
+
+def test_an_upload_on_a_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+    from starlette.requests import Request
+
+    monkeypatch.setattr("demo.ui.get_upload_folder", lambda: str(tmp_path))
+    (tmp_path / "tmpabc123").write_bytes(b"half an upload")
+    (tmp_path / "hash").mkdir()
+    (tmp_path / "hash" / "kept.wav").write_bytes(b"whole")
+    request = Request({"type": "http", "headers": [(b"accept-language", b"zh-CN")]})
+    answer = upload_failed("auto", request, OSError(28, "No space left on device"))
+    assert answer.status_code == 507 and "磁盘已满" in answer.body.decode()
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["kept.wav"] and not (tmp_path / "tmpabc123").exists()
+    answer = upload_failed("en", request, OSError(5, "Input/output error", "/secret"))
+    assert answer.status_code == 500 and b"secret" not in answer.body
