@@ -39,7 +39,7 @@ def map_of(names: list[str], root: Path = ROOT) -> str:
     """
     top = [name for name in names if "/" not in name or name.startswith(".ci/")]
     lines = [_line(0, name, _first_sentence(root / name)) for name in top if name.endswith(".py")]
-    lines += textwrap.wrap("  ".join(name for name in top if not name.endswith(".py")), width=100)
+    lines += textwrap.wrap("  ".join(name for name in top if not name.endswith(".py")), 100, break_on_hyphens=False)
     for room in ROOMS:
         lines += _room(room, 0, names, root)
     lines += [_line(0, folder, words) for folder, words in PLAIN.items() if _inside(folder, names)]
