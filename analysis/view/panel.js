@@ -114,7 +114,7 @@ class HeadMap {
     const cell = clamp(Math.min(200 / heads, 150 / layers.length), 4, 18);
     this.canvas.style.width = `${cell * heads}px`;
     const context = sized(this.canvas, cell * heads, cell * layers.length);
-    const top = Math.max(1e-9, ...scores.flat());
+    const top = Math.max(0.05, ...scores.flat()); // heads that all follow nothing stay pale
     const gap = cell > 8 ? 1 : 0.5;
     scores.forEach((row, r) => row.forEach((score, h) => {
       const code = Math.round((255 * score) / top);

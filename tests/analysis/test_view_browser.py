@@ -246,6 +246,13 @@ def test_fits_every_width_in_both_themes(open_page, width, scheme):
     assert small == 0
 
 
+def test_a_reply_without_spaces_wraps(open_page):
+    page = open_page(standalone_html(planted_trace(("ha",) * 60)[0]), width=360)
+    page.wait_for_selector(".lv[data-layer]")
+    page.locator("button.lv-token").nth(1).click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_follows_the_theme_of_the_page_while_it_is_open(open_page, planted):
     page = open_page(bare_page(view_payload(planted[0])))
     page.wait_for_selector(".lv[data-theme=light]")
