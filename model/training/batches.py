@@ -61,14 +61,14 @@ def spec_augment(mel: np.ndarray, rng: np.random.Generator, *, bands: int = 2, s
 
 
 def _augmented(mel: np.ndarray, noises: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    if noises and rng.random() < 0.3:
+    if noises and rng.random() < 0.2:
         noise = np.asarray(noises[rng.integers(len(noises))], dtype=np.float32)
         start = int(rng.integers(len(noise)))
         noise = np.resize(np.roll(noise, -start, axis=0), mel.shape)
         mel = mix_mels(mel, noise, snr_db=rng.uniform(3, 25))
     if rng.random() < 0.3:  # a tilted microphone: a slow slope over the bands
         mel = mel + np.linspace(-1, 1, mel.shape[1], dtype=np.float32) * rng.uniform(-0.12, 0.12)
-    return spec_augment(mel, rng) if rng.random() < 0.85 else mel
+    return spec_augment(mel, rng) if rng.random() < 0.7 else mel
 
 
 def collate(

@@ -13,6 +13,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -113,17 +114,21 @@ def _attribute_loss(logits: dict[str, Tensor], rows: Sequence[Row], classes: dic
     return total
 
 
+def ctc_loss(log_probs: Tensor, counts: Tensor, rows: Sequence[Row]) -> Tensor:
+    """CTC loss per symbol of the clips with words; `log_probs` [clip, frame, symbol], `counts` valid frames [clip]."""
+    ids, id_counts = targets(rows)
+    per_clip = F.ctc_loss(
+        log_probs.transpose(0, 1), ids, counts.long(), id_counts, blank=BLANK, reduction="none", zero_infinity=True
+    )
+    return per_clip[id_counts > 0].sum() / id_counts.sum().clamp(min=1)
+
+
 def losses(
     listener: Listener, mels: Tensor, lens: Tensor, rows: Sequence[Row], classes
 ) -> tuple[Tensor, Tensor, Tensor]:
     """CTC loss per symbol, summed attribute loss, and frame-wise loss (0 if no clip has word times) of one batch."""
     log_probs, counts, logits = listener(mels, lens)
-    ids, id_counts = targets(rows)
-    spoken = id_counts > 0
-    per_clip = F.ctc_loss(
-        log_probs.transpose(0, 1), ids, counts.long(), id_counts, blank=BLANK, reduction="none", zero_infinity=True
-    )
-    ctc = per_clip[spoken].sum() / id_counts.sum().clamp(min=1)
+    ctc = ctc_loss(log_probs, counts, rows)
     frames = _frame_loss(log_probs, rows) if any(row.words for row in rows) else torch.zeros(())
     return ctc, _attribute_loss(logits, rows, classes), frames
 
@@ -161,6 +166,7 @@ class EncoderStage:
     """Spelling and attributes on the training corpus; see `loop.Stage`."""
 
     weight_decay = 0.02
+    lr_shares: ClassVar[dict[str, float]] = {}
 
     def __init__(self, corpus: Corpus, *, llm_dim: int, frames: int, device: torch.device, rng: np.random.Generator):
         self.corpus, self.frames, self.device, self.rng = corpus, frames, device, rng

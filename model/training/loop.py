@@ -12,7 +12,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,13 +115,23 @@ class Run:
         return (self.load() or {"step": 0})["step"]
 
 
-def optimizer_for(modules: Iterable[nn.Module], *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; vectors (norms, biases) are not decayed."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+def optimizer_for(
+    module: nn.Module, *, weight_decay: float, lr_shares: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW; vectors (norms, biases) are not decayed.
+
+    Args:
+        module: What to train.
+        weight_decay: For matrices.
+        lr_shares: Name prefix -> share of the learning rate for the parameters below it; 1 elsewhere.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            share = next((s for prefix, s in (lr_shares or {}).items() if name.startswith(prefix)), 1.0)
+            groups.setdefault((weight_decay if parameter.ndim > 1 else 0.0, share), []).append(parameter)
+    listed = [{"params": p, "weight_decay": decay, "lr_share": share} for (decay, share), p in groups.items()]
+    return torch.optim.AdamW(listed, lr=1e-3, betas=(0.9, 0.98), fused=True)
 
 
 def step_optimizer(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, max_norm: float = 1.0) -> float:
@@ -132,7 +142,7 @@ def step_optimizer(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, ma
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm).item()
     if math.isfinite(norm):
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_share"]
         optimizer.step()
     return norm
 
@@ -148,6 +158,8 @@ class Stage(Protocol):
     module: nn.Module
     """Everything that is saved; what has `requires_grad` is trained."""
     weight_decay: float
+    lr_shares: Mapping[str, float]
+    """See `optimizer_for`."""
 
     def batches(self, progress: float) -> Iterator[Any]:
         """Batches of one epoch that begins at `progress`; may end early to let the next epoch choose other clips."""
@@ -161,7 +173,7 @@ class Stage(Protocol):
 
 def train_stage(stage: Stage, run: Run, clock: Clock, *, peak_lr: float, report_every: int) -> Average:
     """Train until the clock says so, resuming what the run folder holds; returns the averaged weights."""
-    optimizer = optimizer_for([stage.module], weight_decay=stage.weight_decay)
+    optimizer = optimizer_for(stage.module, weight_decay=stage.weight_decay, lr_shares=stage.lr_shares)
     average = Average(stage.module)
     _resume(run, stage.module, optimizer, average, clock)
     seen: list[dict[str, float]] = []

@@ -81,7 +81,7 @@ def test_loss_equals_the_models_own_and_falls(processor, prompt, monkeypatch):
     loss = asr.loss_of(model, features, ids, labels, mask)
     own = model(input_ids=ids, wavs=mels, wav_lens=lens, attention_mask=mask, labels=labels).loss
     assert loss.item() == pytest.approx(own.item(), abs=1e-4)
-    optimizer = loop.optimizer_for([model], weight_decay=0.0)
+    optimizer = loop.optimizer_for(model, weight_decay=0.0)
     for _ in range(8):
         loop.step_optimizer(
             asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask), optimizer, 3e-3

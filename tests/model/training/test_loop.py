@@ -50,7 +50,7 @@ def test_average_of_a_constant_is_the_constant_and_moves_towards_changes():
 
 def test_a_step_with_a_broken_gradient_changes_nothing():
     layer = nn.Linear(2, 1)
-    optimizer = loop.optimizer_for([layer], weight_decay=0.0)
+    optimizer = loop.optimizer_for(layer, weight_decay=0.0)
     before = layer.weight.detach().clone()
     loop.step_optimizer(layer(torch.ones(1, 2)).sum() * float("nan"), optimizer, lr=0.1)
     assert torch.equal(layer.weight, before)
