@@ -8,7 +8,7 @@ import gradio as gr
 from demo.errors import explain, problem_html
 from demo.page import AT_ONCE, Page
 from demo.texts import Texts
-from demo.workbench import STAGES, Loading, ModelFacts, Workbench
+from demo.workbench import STAGES, Loading, ModelFacts, Workbench, shown_name
 
 TICK_S = 0.5
 MARK = (
@@ -31,13 +31,13 @@ def strip_html(loading: Loading, model: str, texts: Texts) -> str:
         rest = f'<div class="strip-problem">{problem}<p class="small">{goes_on}</p></div>'
     else:
         state = f'<span class="state">{html.escape(_loading_words(loading, model, texts))}</span>'
-        bar = _bar_html(loading.share, texts("model_loading", name=model))
+        bar = _bar_html(loading, texts("model_loading", name=shown_name(model)))
     model_part = f'<div class="model">{state}</div>'
     return f'<header class="strip" data-phase="{loading.phase}">{title}{model_part}</header>{bar}{rest}'
 
 
 def _loading_words(loading: Loading, model: str, texts: Texts) -> str:
-    parts = [texts("model_loading", name=model)]
+    parts = [texts("model_loading", name=shown_name(model))]
     if loading.stage in STAGES:
         parts.append(texts(f"stage_{loading.stage}"))
     if loading.seconds >= 1:
@@ -45,12 +45,15 @@ def _loading_words(loading: Loading, model: str, texts: Texts) -> str:
     return " · ".join(parts)
 
 
-def _bar_html(share: float, label: str) -> str:
-    percent = round(100 * share)
+def _bar_html(loading: Loading, label: str) -> str:
+    """Draw the progress; starting the libraries tells no share, so there the bar wanders."""
+    percent = round(100 * loading.share)
+    value = f'aria-valuenow="{percent}"' if percent else ""
+    # The bar is drawn anew with every tick: the delay lets its movement go on where it was.
+    style = f"width:{percent}%" if percent else f"animation-delay:{-loading.seconds:.2f}s"
     return (
-        f'<div class="strip-bar" role="progressbar" aria-label="{html.escape(label)}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{percent}">'
-        f'<i style="width:{percent}%"></i></div>'
+        f'<div class="strip-bar {"" if percent else "wanders"}" role="progressbar" aria-label="{html.escape(label)}" '
+        f'aria-valuemin="0" aria-valuemax="100" {value}><i style="{style}"></i></div>'
     )
 
 

@@ -103,6 +103,11 @@ class RunStore:
             for run in self._of(owner):
                 del self._kept[run.id]
 
+    def forget_expired(self) -> None:
+        """Forget what nobody has looked at for too long; done by every other call as well."""
+        with self._lock:
+            self._forget_expired()
+
     def __len__(self) -> int:
         """Count the runs kept."""
         return len(self._kept)

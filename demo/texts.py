@@ -45,6 +45,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "Keeps the browser from changing the sound: no echo, noise or loudness correction.",
         "不让浏览器改变声音：关闭回声、噪声和音量处理。",
     ),
+    "no_microphone": (
+        "This browser gives no microphone to a page without https (other than on this machine). Uploading works.",
+        "浏览器不允许非 https 页面（本机除外）使用麦克风，但可以上传文件。",
+    ),
     "asr_empty_title": ("Say something, in any language the model knows", "说点什么吧，模型会的语言都可以"),
     "asr_empty_1": ("Record or drop a sound file.", "录音，或拖入一个声音文件。"),
     "asr_empty_2": ("Press Transcribe. The words appear as they are found.", "按“转写”，文字会逐字出现。"),

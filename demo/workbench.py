@@ -62,6 +62,8 @@ class Engine:
 
 Loader = Callable[[Settings, Progress], Engine]
 
+FORGET_EVERY_S = 60.0
+
 STAGES = {"libraries": 0.0, "find": 0.5, "download": 0.52, "check": 0.75, "load": 0.8, "prove": 0.95}
 """Stages of a load, each with the share of the whole at which it begins."""
 
@@ -104,10 +106,16 @@ class Workbench:
         self._began_s = time.monotonic()
 
     def start(self) -> None:
-        """Begin to load the model, and return at once."""
+        """Begin to load the model, and to forget old runs even when nobody visits; return at once."""
         self._began_s = time.monotonic()
         self._loading = Loading("loading", stage="libraries")
         self._thread.submit(self._load_model, threading.Event())
+        threading.Thread(target=self._forget, name="forget", daemon=True).start()
+
+    def _forget(self) -> None:
+        while True:
+            time.sleep(FORGET_EVERY_S)
+            self.runs.forget_expired()
 
     def _load_model(self) -> Iterator[None]:
         try:
@@ -169,6 +177,12 @@ class Workbench:
             self.runs.drop_owner(session)
 
 
+def shown_name(model: str) -> str:
+    """Return a checkpoint's name for the page: of a folder its last part, so that no path is shown to visitors."""
+    is_folder = model.startswith((".", "/", "~")) or Path(model).is_absolute()
+    return Path(model).name or model if is_folder else model
+
+
 def whole_share(stage: str, share: float) -> float:
     """Return the share of the whole load, 0..1, when `share` of one stage is done."""
     begins = [*STAGES.values(), 1.0]
@@ -200,7 +214,7 @@ def _facts(info, backend_info) -> ModelFacts:
     """Gather what the page tells about a loaded model."""
     card = Path(info.card_path) if info.card_path else None
     return ModelFacts(
-        name=str(info.name),
+        name=shown_name(str(info.name)),
         revision=str(info.revision or ""),
         device=str(info.device),
         dtype=str(info.dtype).removeprefix("torch."),

@@ -9,7 +9,11 @@
     set: (on) => { try { localStorage.setItem(KEY, on ? "on" : "off"); } catch { /* private window */ } },
   };
   const devices = navigator.mediaDevices;
-  if (!devices) return; // plain http from another machine: no microphone at all
+  if (!devices) {
+    // Plain http from another machine: browsers give no microphone at all, so the page says what helps.
+    document.documentElement.classList.add("no-microphone");
+    return;
+  }
   const ask = devices.getUserMedia.bind(devices);
   devices.getUserMedia = (wanted = {}) => {
     if (!wanted.audio || !window.stepAudioRawMicrophone.get()) return ask(wanted);

@@ -246,6 +246,7 @@ def build(page: Page) -> AsrTab:
                 go = gr.Button(label("transcribe"), variant="primary", scale=3, min_width=120, elem_id="transcribe")
                 halt = gr.Button(label("stop"), scale=1, min_width=90, interactive=False, elem_id="stop")
             raw = _raw_microphone(page)
+            gr.Markdown(label("no_microphone"), elem_classes="no-microphone-note")
         with gr.Column(scale=7, min_width=300):
             panel = gr.HTML(
                 transcript_html(Transcript(), Texts()), js_on_load=COPY_JS,

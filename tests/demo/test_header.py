@@ -4,7 +4,7 @@ import pytest
 
 from demo.header import count, strip_html
 from demo.texts import Texts
-from demo.workbench import Loading, ModelFacts
+from demo.workbench import Loading, ModelFacts, shown_name
 from model.errors import CheckpointError
 
 FACTS = ModelFacts("nano", device="cpu", dtype="float32", n_parameters=12_400_000)
@@ -45,3 +45,17 @@ def test_an_unknown_stage_needs_no_words(texts):
 )
 def test_counts_read_well(number, shown):
     assert count(number) == shown
+
+
+def test_a_stage_without_a_share_shows_movement_and_no_folder_is_shown(texts):
+    shown = strip_html(Loading("loading", stage="libraries", seconds=2.5), "/home/me/secret/mini", texts)
+    assert "wanders" in shown and "animation-delay:-2.50s" in shown and "aria-valuenow" not in shown
+    assert "Loading mini · starting the libraries" in shown and "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("nano", "nano"), ("stepfun-ai/Step-Audio-2-mini", "stepfun-ai/Step-Audio-2-mini"), ("./runs/a", "a"), ("/", "/")],
+)
+def test_names_of_checkpoints(name, shown):
+    assert shown_name(name) == shown

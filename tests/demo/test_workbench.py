@@ -87,3 +87,10 @@ def test_a_closed_page_is_forgotten():
     workbench.close_connection("connection")
     assert turn.cancel.is_set() and not workbench.runs.owned_by("a")
     workbench.close_connection("never seen")
+
+
+def test_old_runs_are_forgotten_even_when_nobody_visits(monkeypatch):
+    monkeypatch.setattr("demo.workbench.FORGET_EVERY_S", 0.02)
+    workbench = ready_workbench(settings=Settings(run_minutes=0.05 / 60))
+    workbench.runs.put(Run("a", "t", trace_of(tone(0.5))))
+    wait_until(lambda: not workbench.runs._kept)
