@@ -92,14 +92,17 @@ def most_frequent(rows: Sequence[Row]) -> str:
     return f"{100 * max(map(references.count, set(references))) / len(references):.1f} % (constant answer)"
 
 
-def pointing(loaded: LoadedModel, rows: Sequence[Row]) -> Statistic:
-    """Median distance between a word's true centre and its attention-weighted time (head chosen on other clips)."""
+def pointing(loaded: LoadedModel, rows: Sequence[Row]) -> dict[str, Statistic]:
+    """Median distance between a word's true centre and its attention-weighted time (head chosen on other clips).
+
+    Returns:
+        One Statistic for each way to take the centre of a word's attention, "mean" and "median".
+    """
     known = [row for row in rows if row.clip.words and row.turn.text.strip()]
-    traces = [
-        capture_trace(loaded, row.example.conversation, row.turn.ids)
-        for row in tqdm(known, desc="attention", unit="clip")
-    ]
-    return pointing_error(traces, [[WordTime(*word) for word in row.clip.words] for row in known])
+    progress = tqdm(known, desc="attention", unit="clip")
+    traces = [capture_trace(loaded, row.example.conversation, row.turn.ids) for row in progress]
+    truth = [[WordTime(*word) for word in row.clip.words] for row in known]
+    return {centre: pointing_error(traces, truth, centre=centre) for centre in ("mean", "median")}
 
 
 def pointing_metric(name: str, found: Statistic, **texts: str) -> Metric:
