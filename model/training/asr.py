@@ -34,6 +34,8 @@ IGNORED = -100
 SHORT_FRAMES = 170
 SHORT_SHARE = 0.12
 """The first part of the run sees short clips only: attention finds the sound sooner where there is little of it."""
+ENCODER_ONLY = ("librispeech", "ljspeech", "cmn_hsk_words", "pinyin_sounds")
+"""Sets that teach the encoder to hear but have words that the decoder could only guess at."""
 HISTORY_NOISE = 0.12
 """Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
 LABEL_SMOOTHING = 0.05
@@ -62,10 +64,8 @@ def transcript(row: Row) -> str:
 
 
 def speaks(row: Row) -> bool:
-    """Whether the clip belongs to the ASR stage: words of the world, no open-vocabulary reading, no bare syllables."""
-    return (
-        bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ("librispeech", "ljspeech")
-    )
+    """Whether the clip belongs to the ASR stage: words of the world, no open vocabulary, no syllables or homophones."""
+    return bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ENCODER_ONLY
 
 
 def pack(prompt: Prompt, rows: Sequence[Row], counts: Sequence[int], rng: np.random.Generator | None, vocabulary: int):

@@ -61,6 +61,7 @@ def test_reading_aloud_and_bare_syllables_are_left_to_the_encoder():
     assert asr.speaks(_row("Turn left."))
     assert not asr.speaks(_row("he had come", source="librispeech"))
     assert not asr.speaks(_row("ban2", "pinyin", "pinyin_sounds"))
+    assert not asr.speaks(_row("纲", "zh", "cmn_hsk_words"))
     assert not asr.speaks(_row("", ""))
 
 
