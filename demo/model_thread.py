@@ -107,6 +107,12 @@ class ModelThread:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._running: Job | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a job runs or waits."""
+        return self._running is not None or not self._jobs.empty()
 
     def submit(self, work: Callable[[], Iterator[Item]], cancel: threading.Event) -> Job[Item]:
         """Queue work and return the job to iterate over."""
@@ -124,4 +130,6 @@ class ModelThread:
 
     def _serve(self) -> None:
         while True:
-            self._jobs.get().run()
+            self._running = self._jobs.get()
+            self._running.run()
+            self._running = None

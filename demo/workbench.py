@@ -150,6 +150,11 @@ class Workbench:
             raise ModelUnavailable("The model is not loaded.") from self._loading.error
         return self._engine
 
+    @property
+    def is_busy(self) -> bool:
+        """True while the model loads or works for somebody."""
+        return self._thread.is_busy
+
     def answer(
         self, conversation: "Conversation", options: "GenerationOptions", cancel: threading.Event
     ) -> "Job[Event]":

@@ -47,6 +47,15 @@ class Frame:
 # --- handlers: plain functions -------------------------------------------------------------------
 
 
+def accepted(workbench: Workbench, path: str | None) -> Frame:
+    """Show at once that the request was heard, and what it waits for; the turn itself stands in a queue."""
+    if not path:
+        return Frame(Transcript())
+    if workbench.loading.phase == "loading":
+        return Frame(Transcript("model"))
+    return Frame(Transcript("queued" if workbench.is_busy else "starting"))
+
+
 def transcribe(workbench: Workbench, session: str, path: str | None, texts: Texts) -> Iterator[Frame]:
     """Transcribe one recording, yielding whatever there is to show.
 
@@ -284,7 +293,7 @@ def _example_buttons(page: Page) -> list[tuple[gr.Button, Example]]:
         return []
     with gr.Row(elem_classes="examples"):
         gr.Markdown(page.label("examples"), elem_classes="section-title")
-        return [(gr.Button(item.caption, size="sm", scale=0, min_width=80), item) for item in found]
+        return [(gr.Button(item.caption, size="sm", scale=0), item) for item in found]
 
 
 def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:
@@ -292,8 +301,7 @@ def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:
     workbench = page.workbench
 
     def accept(path: str | None, request: gr.Request) -> list:
-        waiting = Transcript("starting") if path else Transcript()
-        return _updates(Frame(waiting), page.texts(request), hide_view=True)
+        return _updates(accepted(workbench, path), page.texts(request), hide_view=True)
 
     def run(path: str | None, session: str, request: gr.Request) -> Iterator[list]:
         texts = page.texts(request)

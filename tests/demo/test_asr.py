@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from demo.settings import Settings
-from demo.tabs.asr import examples, hear, run_title, stop, transcribe
+from demo.tabs.asr import accepted, examples, hear, run_title, stop, transcribe
 from demo.workbench import Workbench
 from model.errors import CheckpointError
 from model.events import TextDelta, TurnDone
@@ -276,6 +276,29 @@ def test_when_only_the_look_inside_fails_the_words_stand(clip, texts):
     frame = last(transcribe(workbench, "me", clip, texts))
     assert frame.transcript.phase == "done" and frame.transcript.text == "".join(WORDS) and frame.run is None
     assert "memory" in str(frame.transcript.problem)
+
+
+def test_a_click_is_answered_at_once_with_what_it_waits_for(clip, texts):
+    assert accepted(Workbench(Settings()), None).transcript.phase == "empty"
+    release = threading.Event()
+
+    def load(settings, progress):
+        release.wait(10)
+        return replay_engine(script([" w"] * 50), pause_s=0.02)
+
+    workbench = Workbench(Settings(), load)
+    workbench.start()
+    assert accepted(workbench, clip).transcript.phase == "model"
+    release.set()
+    frames = transcribe(workbench, "you", clip, texts)
+    while not next(frames).transcript.text:
+        pass
+    assert accepted(workbench, clip).transcript.phase == "queued", "somebody else is being served"
+    frames.close()
+    deadline = time.monotonic() + 5
+    while workbench.is_busy and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert accepted(workbench, clip).transcript.phase == "starting"
 
 
 # --- small things ---------------------------------------------------------------------------------
