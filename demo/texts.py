@@ -178,6 +178,12 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "about_health_none": ("not checked", "未检查"),
     "about_abilities": ("Can do", "能力"),
+    "ability_text": ("reads and writes text", "读写文字"),
+    "ability_audio_in": ("hears", "聆听"),
+    "ability_audio_codes": ("writes speech codes", "生成语音编码"),
+    "ability_audio_out": ("speaks", "说话"),
+    "ability_logprobs": ("tells probabilities", "给出概率"),
+    "ability_activations": ("can be looked into", "可以剖析"),
     "about_privacy": ("Privacy", "隐私"),
     "about_privacy_text": (
         "Sound never leaves the machine this app runs on, and nothing is sent anywhere else. Uploads and recordings "

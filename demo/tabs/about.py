@@ -6,7 +6,7 @@ import gradio as gr
 
 from demo.header import count
 from demo.page import AT_ONCE, Page
-from demo.texts import Texts
+from demo.texts import WORDS, Texts
 from demo.workbench import ModelFacts, Workbench
 
 TAB = "about"
@@ -39,10 +39,16 @@ def facts_html(facts: ModelFacts, texts: Texts) -> str:
         ("about_size", count(facts.n_parameters) if facts.n_parameters else ""),
         ("about_memory", f"{facts.memory_bytes / 2**20:,.0f} MiB" if facts.memory_bytes else ""),
         ("about_health", health),
-        ("about_abilities", ", ".join(facts.capabilities)),
+        ("about_abilities", " · ".join(ability(name, texts) for name in facts.capabilities)),
     )
     cells = "".join(f"<dt>{html.escape(texts(key))}</dt><dd>{html.escape(value)}</dd>" for key, value in rows if value)
     return f'<dl class="facts">{cells}</dl>'
+
+
+def ability(name: str, texts: Texts) -> str:
+    """Put a backend's capability into words; one we have no words for stays as it is."""
+    key = f"ability_{name}"
+    return texts(key) if key in WORDS else name
 
 
 def card_text(workbench: Workbench) -> str:
