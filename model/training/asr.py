@@ -26,7 +26,7 @@ from model.tasks.asr import ASR
 from model.training import batches, loop
 from model.training.corpus import Corpus, Row, sentence_case
 from model.training.encoder import Listener, ctc_loss
-from model.training.nano import nano_config, save_nano
+from model.training.nano import HIDDEN_SIZE, nano_config, save_nano
 from model.training.tokenizer import save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ ENCODER_ONLY = ("librispeech", "ljspeech", "cmn_hsk_words", "pinyin_sounds")
 HISTORY_NOISE = 0.12
 """Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
 LABEL_SMOOTHING = 0.05
-ENCODER_LR_SHARE, CTC_WEIGHT = 0.4, 0.3
+ENCODER_LR_SHARE, CTC_WEIGHT = 0.6, 0.3
 
 
 class Prompt:
@@ -160,7 +160,7 @@ class ASRStage:
         corpus: Corpus,
         processor: StepAudio2Processor,
         *,
-        encoder: Path,
+        encoder: Path | None,
         frames: int,
         device: torch.device,
         rng: np.random.Generator,
@@ -169,7 +169,7 @@ class ASRStage:
         self.prompt, self.vocabulary = Prompt(processor), processor.ids.pad
         self.rows, self.watched = ([row for row in part if speaks(row)] for part in corpus.split())
         self.noises = batches.noise_mels(corpus)
-        listener = load_listener(encoder)
+        listener = load_listener(encoder) if encoder else Listener({}, HIDDEN_SIZE)
         self.model = StepAudio2ForCausalLM(nano_config(processor.ids, len(processor.tokenizer)))
         self.model.encoder = listener.encoder
         self.model.encoder.positional_embedding.requires_grad_(False)
@@ -211,8 +211,17 @@ def train(args: argparse.Namespace) -> Path:
     processor = StepAudio2Processor.from_pretrained(args.out)
     run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
     rng = np.random.default_rng([args.seed, run.resumed_step()])
-    stage = ASRStage(Corpus(args.corpus), processor, encoder=args.encoder, frames=args.frames,
-                     device=loop.pick_device(args.device), rng=rng)  # fmt: skip
+    fresh_heads = args.init and not args.encoder.exists()
+    stage = ASRStage(
+        Corpus(args.corpus),
+        processor,
+        encoder=None if fresh_heads else args.encoder,
+        frames=args.frames,
+        device=loop.pick_device(args.device),
+        rng=rng,
+    )
+    if args.init:
+        stage.model.load_state_dict(StepAudio2ForCausalLM.from_pretrained(args.init, dtype=torch.float32).state_dict())
     average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     stage.module.load_state_dict(average.values)
     logger.info("averaged weights: %s", stage.report())
@@ -223,17 +232,10 @@ def train(args: argparse.Namespace) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     """Flags of the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus/train"))
     parser.add_argument("--encoder", type=Path, default=Path("runs/encoder/encoder.pt"))
-    parser.add_argument("--run", type=Path, default=Path("runs/asr"))
+    parser.add_argument("--init", type=Path, help="checkpoint folder to go on from, instead of a new decoder")
     parser.add_argument("--out", type=Path, default=Path("model/nano"), help="checkpoint folder to write")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, help="stop and schedule by training minutes instead of steps")
-    parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--frames", type=int, default=9000, help="mel frames in a batch (100 are one second)")
-    parser.add_argument("--report-every", type=int, default=250)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=1)
+    loop.add_flags(parser, run=Path("runs/asr"), peak_lr=1.2e-3)
     return parser
 
 

@@ -24,10 +24,10 @@ from model.configuration_step_audio_2 import StepAudio2EncoderConfig
 from model.modeling_step_audio_2 import AudioEncoder
 from model.training import batches, loop
 from model.training.corpus import Corpus, Row
+from model.training.nano import ENCODER, HIDDEN_SIZE
 from model.training.units import BLANK, symbols, units
 
 logger = logging.getLogger(__name__)
-NANO_ENCODER = {"n_mels": 128, "n_audio_ctx": 1500, "n_audio_state": 256, "n_audio_head": 4, "n_audio_layer": 6}
 ATTRIBUTES = ("gender", "emotion", "event")
 ATTRIBUTE_WEIGHT = 0.15
 FRAME_HZ, IGNORED = 25, -100
@@ -44,8 +44,8 @@ class Listener(nn.Module):
 
     def __init__(self, classes: dict[str, list[str]], llm_dim: int):
         super().__init__()
-        self.encoder = AudioEncoder(StepAudio2EncoderConfig(**NANO_ENCODER, llm_dim=llm_dim))
-        width = NANO_ENCODER["n_audio_state"]
+        self.encoder = AudioEncoder(StepAudio2EncoderConfig(**ENCODER, llm_dim=llm_dim))
+        width = ENCODER["n_audio_state"]
         self._balance()
         self.spell = nn.Linear(width, len(symbols()))
         self.attributes = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in classes.items()})
@@ -211,16 +211,8 @@ def train(args: argparse.Namespace) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     """Flags of the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus/train"))
-    parser.add_argument("--run", type=Path, default=Path("runs/encoder"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, help="stop and schedule by training minutes instead of steps")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--frames", type=int, default=9000, help="mel frames in a batch (100 are one second)")
-    parser.add_argument("--llm-dim", type=int, default=320)
-    parser.add_argument("--report-every", type=int, default=250)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--llm-dim", type=int, default=HIDDEN_SIZE, help="width of the decoder it will feed")
+    loop.add_flags(parser, run=Path("runs/encoder"), peak_lr=1e-3)
     return parser
 
 

@@ -8,6 +8,7 @@ A stage stops by steps or by minutes. Minutes count training time only, over all
 off goes on exactly where it was on its schedule.
 """
 
+import argparse
 import csv
 import json
 import math
@@ -150,6 +151,19 @@ def step_optimizer(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, ma
 def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" takes a GPU when there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def add_flags(parser: argparse.ArgumentParser, *, run: Path, peak_lr: float) -> None:
+    """Add the flags that every stage has."""
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus/train"))
+    parser.add_argument("--run", type=Path, default=run, help="run folder: log, resumable state")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="stop and schedule by training minutes instead of steps")
+    parser.add_argument("--lr", type=float, default=peak_lr, help="highest learning rate")
+    parser.add_argument("--frames", type=int, default=9000, help="mel frames in a batch (100 are one second)")
+    parser.add_argument("--report-every", type=int, default=250, help="steps between log lines and saved states")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1)
 
 
 class Stage(Protocol):
