@@ -57,11 +57,10 @@ def test_commands_name_modules_and_flags_that_exist(words):
     spec = importlib.util.find_spec(words[0])
     if spec.submodule_search_locations:
         spec = importlib.util.find_spec(f"{words[0]}.__main__")
-    module = importlib.import_module(spec.name)
-    if hasattr(module, "build_parser"):
-        known = set(module.build_parser()._option_string_actions)
-    else:
-        known = set(re.findall(r'"(--[a-z-]+)"', Path(spec.origin).read_text(encoding="utf-8")))
+    known = set(re.findall(r'"(--[a-z-]+)"', Path(spec.origin).read_text(encoding="utf-8")))
+    if spec.name.startswith("model.training"):  # stages share flags that stand in another file
+        module = importlib.import_module(spec.name)
+        known |= set(module.build_parser()._option_string_actions) if hasattr(module, "build_parser") else set()
     assert {word for word in words if word.startswith("--")} <= known
 
 
