@@ -16,30 +16,39 @@ def new_session() -> str:
 
 @dataclass
 class Turn:
-    """A turn under way: how to stop it, and how it looks on the page by now."""
+    """One request of a session, from the click to its end."""
 
     cancel: threading.Event = field(default_factory=threading.Event)
     """Set to stop the model."""
-    view: object = None
-    """The latest picture of the turn, so that Stop can finish it."""
+    is_started: bool = False
+    """False while the request still stands in the queue."""
 
 
 class Sessions:
-    """The turn under way in each session, and which browser connection is which session."""
+    """The turn of each session, and which browser connection is which session."""
 
     def __init__(self) -> None:
         self._turns: dict[str, Turn] = {}
         self._by_connection: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def begin(self, session: str) -> Turn:
-        """Start a turn; one still under way in this session is stopped."""
+    def request(self, session: str) -> Turn:
+        """Note that a turn was asked for; one still under way in this session is stopped."""
         turn = Turn()
         with self._lock:
             earlier = self._turns.get(session)
             self._turns[session] = turn
         if earlier is not None:
             earlier.cancel.set()
+        return turn
+
+    def start(self, session: str) -> Turn:
+        """Return the turn that was asked for, which may have been stopped since; without one, a new one."""
+        with self._lock:
+            turn = self._turns.get(session)
+        if turn is None or turn.is_started:
+            turn = self.request(session)
+        turn.is_started = True
         return turn
 
     def end(self, session: str, turn: Turn) -> None:

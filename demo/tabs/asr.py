@@ -4,7 +4,10 @@
 something new to show. `build` only connects it.
 """
 
+import math
+import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +33,8 @@ from model.tasks.asr import ASR
 TAB = "asr"
 SHORTEST_S = 0.1
 """Below this nothing is said: one 12.5 Hz position is 0.08 s."""
+FRAME_S = 0.05
+"""Least time between two pictures of words coming in."""
 EXAMPLES = Path(__file__).parents[2] / "model" / "nano" / "examples"
 
 
@@ -47,8 +52,9 @@ class Frame:
 # --- handlers: plain functions -------------------------------------------------------------------
 
 
-def accepted(workbench: Workbench, path: str | None) -> Frame:
-    """Show at once that the request was heard, and what it waits for; the turn itself stands in a queue."""
+def accept(workbench: Workbench, session: str, path: str | None) -> Frame:
+    """Note a request, and show at once what it waits for; the turn itself stands in a queue."""
+    workbench.sessions.request(session)
     if not path:
         return Frame(Transcript())
     if workbench.loading.phase == "loading":
@@ -59,7 +65,8 @@ def accepted(workbench: Workbench, path: str | None) -> Frame:
 def transcribe(workbench: Workbench, session: str, path: str | None, texts: Texts) -> Iterator[Frame]:
     """Transcribe one recording, yielding whatever there is to show.
 
-    Closing the generator, or `stop`, stops the model.
+    Closing the generator, or `stop`, stops the model. No step takes longer than a tick, so both
+    are seen at once.
 
     Args:
         workbench: Model and runs.
@@ -67,12 +74,12 @@ def transcribe(workbench: Workbench, session: str, path: str | None, texts: Text
         path: The recording, or None.
         texts: Words for the page.
     """
-    turn = workbench.sessions.begin(session)
-    frame = Frame(Transcript("listening"))
+    turn = workbench.sessions.start(session)
+    frame = Frame(Transcript("starting"))
     try:
-        for frame in _steps(workbench, session, turn, path, texts):
-            turn.view = frame
-            yield frame
+        if not turn.cancel.is_set():
+            for frame in _steps(workbench, session, turn, path, texts):
+                yield frame
         if turn.cancel.is_set():
             yield Frame(stopped(frame.transcript))
     # The border to the page: every error becomes words, and the app goes on.
@@ -83,11 +90,23 @@ def transcribe(workbench: Workbench, session: str, path: str | None, texts: Text
 
 
 def stop(workbench: Workbench, session: str) -> Frame | None:
-    """Stop the session's turn and return how it now looks; None if nothing was under way."""
+    """Stop the session's turn; return how it now looks, or None where the turn itself will show that."""
     turn = workbench.sessions.stop(session)
-    if turn is None or not isinstance(turn.view, Frame):
-        return None
-    return replace(turn.view, transcript=stopped(turn.view.transcript))
+    return None if turn is None or turn.is_started else Frame(Transcript("stopped"))
+
+
+def paced(frames: Iterator[Frame], least_s: float = FRAME_S) -> Iterator[Frame]:
+    """Leave out frames that follow too fast, never a change of phase nor the last; a slow page stays up to date."""
+    shown_s, phase, held = -math.inf, None, None
+    with closing(frames):
+        for frame in frames:
+            if frame.transcript.phase == phase and time.monotonic() - shown_s < least_s:
+                held = frame
+                continue
+            yield frame
+            shown_s, phase, held = time.monotonic(), frame.transcript.phase, None
+        if held is not None:
+            yield held
 
 
 def _steps(workbench: Workbench, session: str, turn: Turn, path: str | None, texts: Texts) -> Iterator[Frame]:
@@ -300,27 +319,27 @@ def _connect(page: Page, sound, go, halt, chips, outputs: list) -> None:
     """Connect the buttons: first the page shows that it heard you, then the turn queues."""
     workbench = page.workbench
 
-    def accept(path: str | None, request: gr.Request) -> list:
-        return _updates(accepted(workbench, path), page.texts(request), hide_view=True)
+    def clicked(path: str | None, session: str, request: gr.Request) -> list:
+        return _updates(accept(workbench, session, path), page.texts(request), hide_view=True)
 
     def run(path: str | None, session: str, request: gr.Request) -> Iterator[list]:
         texts = page.texts(request)
-        for frame in transcribe(workbench, session, path, texts):
+        for frame in paced(transcribe(workbench, session, path, texts)):
             yield _updates(frame, texts)
 
     def halted(session: str, request: gr.Request) -> list:
-        frame = stop(workbench, session) or Frame(Transcript("stopped"))
-        return _updates(frame, page.texts(request))
+        frame = stop(workbench, session)
+        return [gr.skip()] * len(outputs) if frame is None else _updates(frame, page.texts(request))
 
-    def start(trigger: Any) -> gr.events.Dependency:
-        trigger = trigger(accept, sound, outputs, **AT_ONCE)
-        return trigger.then(run, [sound, page.session], outputs, concurrency_id="model", concurrency_limit=1, **QUIET)
+    def start(trigger: Any) -> None:
+        chosen = trigger(clicked, [sound, page.session], outputs, **AT_ONCE)
+        chosen.then(run, [sound, page.session], outputs, concurrency_id="model", concurrency_limit=1, **QUIET)
 
-    turns = [start(go.click)]
+    start(go.click)
     for chip, item in chips:
-        chosen = chip.click(lambda path=str(item.path): path, None, sound, **AT_ONCE)
-        turns.append(start(chosen.then))
-    halt.click(halted, page.session, outputs, cancels=turns, **AT_ONCE)
+        start(chip.click(lambda path=str(item.path): path, None, sound, **AT_ONCE).then)
+    # Not by gradio's `cancels`: frames on their way would arrive after the stop and stay on the page.
+    halt.click(halted, page.session, outputs, **AT_ONCE)
 
 
 def _updates(frame: Frame, texts: Texts, *, hide_view: bool = False) -> list:

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from demo.settings import Settings
-from demo.tabs.asr import accepted, examples, hear, run_title, stop, transcribe
+from demo.tabs.asr import Frame, accept, examples, hear, paced, run_title, stop, transcribe
+from demo.transcript import Transcript
 from demo.workbench import Workbench
 from model.errors import CheckpointError
 from model.events import TextDelta, TurnDone
@@ -69,11 +70,11 @@ def test_stop_works_within_a_second_keeps_the_words_and_stops_the_model(clip, te
         if frame.transcript.n_tokens >= 3:
             break
     began = time.monotonic()
-    shown = stop(workbench, "me")
-    rest = list(frames)
+    assert stop(workbench, "me") is None, "the turn itself shows that it was stopped"
+    shown = last(frames)
     assert time.monotonic() - began < 1.0
     assert shown.transcript.phase == "stopped" and shown.transcript.text.startswith(" word0 word1 word2")
-    assert rest[-1].transcript.phase == "stopped" and rest[-1].run is None
+    assert shown.run is None
     assert not workbench.runs.owned_by("me"), "half a turn is no run"
     assert stop(workbench, "me") is None
 
@@ -99,6 +100,43 @@ def test_stop_does_not_wait_for_a_model_in_the_middle_of_a_long_step(clip, texts
     assert last(frames).transcript.phase == "stopped"
     assert time.monotonic() - began < 0.5
     release.set()
+
+
+def test_a_turn_stopped_in_the_queue_never_asks_the_model(clip, texts):
+    engine = replay_engine()
+    workbench = ready_workbench(engine)
+    accept(workbench, "me", clip)
+    assert stop(workbench, "me").transcript.phase == "stopped"
+    assert [frame.transcript.phase for frame in transcribe(workbench, "me", clip, texts)] == ["stopped"]
+    assert not engine.backend.calls
+    assert last(transcribe(workbench, "me", clip, texts)).transcript.phase == "done"
+
+
+def test_a_fast_model_does_not_flood_the_page(texts):
+    words = "".join("abcdefghij")
+    frames = [Frame(Transcript("writing", words[: i + 1])) for i in range(10)]
+    done = [Frame(Transcript("looking", words)), Frame(Transcript("done", words))]
+    shown = list(paced((frame for frame in [*frames, *done]), least_s=60))
+    assert [frame.transcript.phase for frame in shown] == ["writing", "looking", "done"]
+    assert shown[0].transcript.text == "a" and shown[-1].transcript.text == words
+    assert list(paced((frame for frame in frames), least_s=60)) == [frames[0], frames[-1]], "the last is never left out"
+    assert list(paced((frame for frame in frames), least_s=0)) == frames
+
+
+def test_pacing_passes_on_that_the_page_was_left():
+    closed = []
+
+    def frames():
+        try:
+            while True:
+                yield Frame(Transcript("writing"))
+        finally:
+            closed.append(True)
+
+    shown = paced(frames())
+    next(shown)
+    shown.close()
+    assert closed == [True]
 
 
 def test_leaving_the_page_stops_the_model(clip, texts):
@@ -279,7 +317,7 @@ def test_when_only_the_look_inside_fails_the_words_stand(clip, texts):
 
 
 def test_a_click_is_answered_at_once_with_what_it_waits_for(clip, texts):
-    assert accepted(Workbench(Settings()), None).transcript.phase == "empty"
+    assert accept(Workbench(Settings()), "me", None).transcript.phase == "empty"
     release = threading.Event()
 
     def load(settings, progress):
@@ -288,17 +326,17 @@ def test_a_click_is_answered_at_once_with_what_it_waits_for(clip, texts):
 
     workbench = Workbench(Settings(), load)
     workbench.start()
-    assert accepted(workbench, clip).transcript.phase == "model"
+    assert accept(workbench, "me", clip).transcript.phase == "model"
     release.set()
     frames = transcribe(workbench, "you", clip, texts)
     while not next(frames).transcript.text:
         pass
-    assert accepted(workbench, clip).transcript.phase == "queued", "somebody else is being served"
+    assert accept(workbench, "me", clip).transcript.phase == "queued", "somebody else is being served"
     frames.close()
     deadline = time.monotonic() + 5
     while workbench.is_busy and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert accepted(workbench, clip).transcript.phase == "starting"
+    assert accept(workbench, "me", clip).transcript.phase == "starting"
 
 
 # --- small things ---------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_a_closed_page_is_forgotten():
     workbench = ready_workbench()
     workbench.sessions.remember("connection", "a")
     workbench.runs.put(Run("a", "t", trace_of(tone(0.5))))
-    turn = workbench.sessions.begin("a")
+    turn = workbench.sessions.request("a")
     workbench.close_connection("connection")
     assert turn.cancel.is_set() and not workbench.runs.owned_by("a")
     workbench.close_connection("never seen")
