@@ -13,6 +13,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks.asr import ASR
-from model.training import batches, loop
+from model.training import batches, guide, loop
 from model.training.corpus import Corpus, Row, sentence_case
 from model.training.encoder import Listener, ctc_loss
 from model.training.nano import HIDDEN_SIZE, nano_config, save_nano
@@ -40,6 +41,7 @@ HISTORY_NOISE = 0.12
 """Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
 LABEL_SMOOTHING = 0.05
 ENCODER_LR_SHARE, CTC_WEIGHT = 0.6, 0.3
+GUIDE_WEIGHT, GUIDED_SHARE = 0.5, 0.7
 
 
 class Prompt:
@@ -68,35 +70,69 @@ def speaks(row: Row) -> bool:
     return bool(row.clip.text) and row.clip.language in ("en", "zh") and row.clip.source not in ENCODER_ONLY
 
 
-def pack(prompt: Prompt, rows: Sequence[Row], counts: Sequence[int], rng: np.random.Generator | None, vocabulary: int):
-    """Right-padded `input_ids`, `labels` [clip, position] and `attention_mask` of prompts and transcripts."""
-    sequences = []
-    for row, count in zip(rows, counts, strict=True):
-        start = prompt.ids(count)
-        target = [*prompt.processor.tokenizer(transcript(row), add_special_tokens=False)["input_ids"], prompt.eot]
+class Packed(NamedTuple):
+    """A right-padded batch of prompts with their transcripts."""
+
+    ids: Tensor
+    """[clip, position]."""
+    labels: Tensor
+    """[clip, position]; `IGNORED` but for transcript and end of turn."""
+    mask: Tensor
+    """[clip, position]; 1 is real."""
+    looks: list[tuple[int, int, int, int]]
+    """(clip, query, first key, last key): where known words were spoken, see `guide`."""
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same on another device."""
+        return Packed(self.ids.to(device), self.labels.to(device), self.mask.to(device), self.looks)
+
+
+def pack(
+    prompt: Prompt, rows: Sequence[Row], counts: Sequence[int], rng: np.random.Generator | None, vocabulary: int
+) -> Packed:
+    """Lay out prompts and transcripts of clips that take `counts` audio positions; `rng` adds noise to the history."""
+    sequences, wanted = [], []
+    for clip, (row, count) in enumerate(zip(rows, counts, strict=True)):
+        start, text = prompt.ids(count), transcript(row)
+        encoded = prompt.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        target = [*encoded["input_ids"], prompt.eot]
         seen = np.asarray(target)
         if rng is not None:
             noisy = rng.random(len(seen)) < HISTORY_NOISE
             seen = np.where(noisy, rng.integers(0, vocabulary, len(seen)), seen)
         sequences.append((start + seen.tolist(), [IGNORED] * len(start) + target))
+        first = len(prompt.before)
+        for look in guide.looks(row, text, encoded["offset_mapping"], count):
+            wanted.append((clip, len(start) + look.token - 1, first + look.first, first + look.last))
     longest = max(len(ids) for ids, _ in sequences)
     ids = torch.tensor([i + [prompt.pad] * (longest - len(i)) for i, _ in sequences])
     labels = torch.tensor([t + [IGNORED] * (longest - len(t)) for _, t in sequences])
     mask = torch.tensor([[1] * len(i) + [0] * (longest - len(i)) for i, _ in sequences])
-    return ids, labels, mask
+    return Packed(ids, labels, mask, wanted)
 
 
-def loss_of(model: StepAudio2ForCausalLM, features: list[Tensor], ids: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy over the labelled positions; only those go through the output layer."""
-    embeds = model.get_input_embeddings()(ids).clone()
+def loss_of(model: StepAudio2ForCausalLM, features: list[Tensor], packed: Packed) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy over the labelled positions (only those go through the output layer), and the guide loss.
+
+    The guide loss is 0 unless the decoder runs eager attention, which alone returns its weights.
+    """
+    embeds = model.get_input_embeddings()(packed.ids).clone()
     start = model.config.audio_start_token_id
     for k, feature in enumerate(features):
-        at = int((ids[k] == start).nonzero()[0]) + 1
+        at = int((packed.ids[k] == start).nonzero()[0]) + 1
         embeds[k, at : at + len(feature)] = feature.to(embeds.dtype)
-    hidden = model.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
-    wanted = labels[:, 1:] != IGNORED
-    logits = model.lm_head(hidden[:, :-1][wanted]).float()
-    return F.cross_entropy(logits, labels[:, 1:][wanted], label_smoothing=LABEL_SMOOTHING)
+    eager = model.model.config._attn_implementation == "eager"
+    out = model.model(
+        inputs_embeds=embeds,
+        attention_mask=packed.mask,
+        use_cache=False,
+        output_attentions=eager and bool(packed.looks),
+    )
+    wanted = packed.labels[:, 1:] != IGNORED
+    logits = model.lm_head(out.last_hidden_state[:, :-1][wanted]).float()
+    loss = F.cross_entropy(logits, packed.labels[:, 1:][wanted], label_smoothing=LABEL_SMOOTHING)
+    guided = guide.guide_loss(out.attentions[guide.LAYER], packed.looks) if out.attentions else loss.new_zeros(())
+    return loss, guided
 
 
 @torch.no_grad()
@@ -190,11 +226,13 @@ class ASRStage:
             hidden, counts = self.model.encoder(mels.to(self.device), lens.to(self.device), attentions=[])
             mapped, n_valid = self.model.adapter(hidden, counts)
             features = [clip[:n] for clip, n in zip(mapped, n_valid.tolist(), strict=True)]
-            packed = pack(self.prompt, batch, n_valid.tolist(), self.rng, self.vocabulary)
-            loss = loss_of(self.model, features, *(part.to(self.device) for part in packed))
+            packed = pack(self.prompt, batch, n_valid.tolist(), self.rng, self.vocabulary).to(self.device)
+            loss, guided = loss_of(self.model, features, packed)
             log_probs = self.module["spell"](hidden).float().log_softmax(-1)
         ctc = ctc_loss(log_probs, counts, batch)
-        return loss + CTC_WEIGHT * ctc, {"loss": loss.item(), "ctc": ctc.item()}
+        guidance = GUIDE_WEIGHT * max(0.0, 1 - progress / GUIDED_SHARE)
+        numbers = {"loss": loss.item(), "ctc": ctc.item(), "guide": guided.item()}
+        return loss + CTC_WEIGHT * ctc + guidance * guided, numbers
 
     def report(self) -> dict[str, float]:
         """WER and CER on the watched clips."""

@@ -40,7 +40,7 @@ def test_prompt_is_what_the_processor_makes(processor, prompt, seconds):
 
 def test_labels_are_the_transcript_and_the_end_of_turn(processor, prompt):
     rows = [_row("Turn left."), _row("打开灯。", "zh")]
-    ids, labels, mask = asr.pack(prompt, rows, [5, 3], None, processor.ids.pad)
+    ids, labels, mask, _ = asr.pack(prompt, rows, [5, 3], None, processor.ids.pad)
     for k, row in enumerate(rows):
         wanted = labels[k][labels[k] != asr.IGNORED].tolist()
         assert wanted[-1] == prompt.eot
@@ -51,7 +51,7 @@ def test_labels_are_the_transcript_and_the_end_of_turn(processor, prompt):
 
 def test_history_noise_changes_inputs_but_never_labels(processor, prompt):
     rows = [_row("What is the weather like in London tomorrow?")] * 20
-    ids, labels, _ = asr.pack(prompt, rows, [4] * 20, np.random.default_rng(0), processor.ids.pad)
+    ids, labels, _, _ = asr.pack(prompt, rows, [4] * 20, np.random.default_rng(0), processor.ids.pad)
     wanted = labels != asr.IGNORED
     assert 0.02 < (ids[wanted] != labels[wanted]).float().mean() < 0.3
     assert all(torch.equal(labels[0], other) for other in labels)
@@ -78,16 +78,15 @@ def test_loss_equals_the_models_own_and_falls(processor, prompt, monkeypatch):
     lens = torch.tensor([100, 100], dtype=torch.int32)
     rows = [_row("Turn left."), _row("打开灯。", "zh")]
     features = model.get_audio_features(mels, lens)
-    ids, labels, mask = asr.pack(prompt, rows, [len(f) for f in features], None, processor.ids.pad)
-    loss = asr.loss_of(model, features, ids, labels, mask)
+    packed = asr.pack(prompt, rows, [len(f) for f in features], None, processor.ids.pad)
+    loss, _ = asr.loss_of(model, features, packed)
+    ids, labels, mask, _ = packed
     own = model(input_ids=ids, wavs=mels, wav_lens=lens, attention_mask=mask, labels=labels).loss
     assert loss.item() == pytest.approx(own.item(), abs=1e-4)
     optimizer = loop.optimizer_for(model, weight_decay=0.0)
     for _ in range(8):
-        loop.step_optimizer(
-            asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask), optimizer, 3e-3
-        )
-    assert asr.loss_of(model, model.get_audio_features(mels, lens), ids, labels, mask).item() < 0.7 * loss.item()
+        loop.step_optimizer(asr.loss_of(model, model.get_audio_features(mels, lens), packed)[0], optimizer, 3e-3)
+    assert asr.loss_of(model, model.get_audio_features(mels, lens), packed)[0].item() < 0.7 * loss.item()
 
 
 def test_saved_weights_come_back_with_a_tied_head(processor, tmp_path):
