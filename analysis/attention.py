@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -291,6 +291,7 @@ def pointing_error(
     choose: Literal["error", "score"] = "error",
     folds: int = 5,
     centre: Centre = "mean",
+    exclude: Collection[Head] = (),
     seed: int = 0,
 ) -> Statistic:
     """Measure how far from a word's true centre its attention-weighted time is.
@@ -305,6 +306,7 @@ def pointing_error(
             highest listening score on them.
         folds: How many parts to deal the clips into; at most one for each clip.
         centre: As for `attention_time_s`.
+        exclude: Heads that may not be chosen, such as those that training told where to look.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -321,15 +323,17 @@ def pointing_error(
     if not sum(error.shape[-1] for error in errors):
         raise _refusal("no true word in any reply", "replies that say the words")
     scores = np.stack([_scores_of(trace) for trace in traces]) if choose == "score" else None
+    barred = _barred(traces[0], exclude)
     measured: list[np.ndarray] = []
     chosen: list[Head] = []
     for fold in range(min(folds, len(traces))):
         inside = [k for k in range(len(traces)) if k % folds == fold]
         others = [k for k in range(len(traces)) if k % folds != fold]
         if choose == "score":
-            head = _argbest(scores[others].mean(axis=0), traces[0], np.argmax)
+            head = _argbest(np.where(barred, -np.inf, scores[others].mean(axis=0)), traces[0], np.argmax)
         else:
-            head = _argbest(_median(np.concatenate([errors[k] for k in others], axis=-1)), traces[0], np.argmin)
+            medians = _median(np.concatenate([errors[k] for k in others], axis=-1))
+            head = _argbest(np.where(barred, np.inf, medians), traces[0], np.argmin)
         place = traces[0].meta.layers.index(head.layer), head.head or 0
         measured += [errors[k][place] for k in inside]
         chosen.append(head)
@@ -344,6 +348,17 @@ def pointing_error(
         "words": sum(map(len, truth)),
     }
     return Statistic("median |dt|", np.median(every), unit="s", low=low, high=high, n=len(every), notes=notes)
+
+
+def _barred(trace: Trace, exclude: Collection[Head]) -> np.ndarray:
+    """Mark the heads that may not be chosen, bool [layer, head]."""
+    barred = np.zeros((len(trace.meta.layers), trace.meta.n_heads), dtype=bool)
+    for head in exclude:
+        if head.layer in trace.meta.layers:
+            barred[trace.meta.layers.index(head.layer), head.head or 0] = True
+    if barred.all():
+        raise _refusal("every head excluded", "at least one head to choose")
+    return barred
 
 
 def _errors(trace: Trace, truth: Sequence[WordTime], centre: Centre) -> np.ndarray:

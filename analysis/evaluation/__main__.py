@@ -11,9 +11,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from analysis.attention import Head
 from analysis.evaluation import asr
 from analysis.evaluation.report import Metric, Report, write_into_card
-from model.checkpoint import LoadedModel, load_model
+from model.checkpoint import NANO, LoadedModel, load_model
+from model.training import guide
 from model.training.corpus import Corpus
 
 _SETS = (
@@ -50,11 +52,13 @@ def evaluate_asr(loaded: LoadedModel, folder: Path, limit: int | None) -> list[M
 
 
 def pointing_metrics(loaded: LoadedModel, rows: list[asr.Row], language: str) -> list[Metric]:
-    """How well attention points at the words of a test set, by both ways to take the centre of a look."""
+    """How well attention points at the words of a test set: all heads, and those that nobody told where to look."""
+    taught = [Head(guide.LAYER, head) for head in range(guide.HEADS)] if loaded.info.name == NANO else []
     metrics = []
-    for centre, found in asr.pointing(loaded, rows).items():
-        title = f"Attention to {language} words, median distance to their true centre ({centre} of the look)"
-        note = f"{100 * found.notes['within']['150 ms']:.0f} % of words within 150 ms"
+    for which, found in asr.pointing(loaded, rows, taught).items():
+        title = f"Attention to {language} words: median distance to their true centre, {which}"
+        heads = ", ".join(sorted({f"L{layer} H{head}" for layer, head in found.notes["heads"]}))
+        note = f"{heads}; {100 * found.notes['within']['150 ms']:.0f} % of words within 150 ms"
         metrics.append(asr.pointing_metric(title, found, bar="< 150 ms", note=note))
     return metrics
 

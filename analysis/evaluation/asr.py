@@ -3,13 +3,13 @@
 Every clip goes the way a visitor's recording goes: file -> `load_waveform` -> processor -> cached greedy decoding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from analysis.attention import WordTime, pointing_error
+from analysis.attention import Head, WordTime, pointing_error
 from analysis.capture import capture_trace
 from analysis.evaluation.report import Metric
 from analysis.statistic import Statistic
@@ -92,17 +92,25 @@ def most_frequent(rows: Sequence[Row]) -> str:
     return f"{100 * max(map(references.count, set(references))) / len(references):.1f} % (constant answer)"
 
 
-def pointing(loaded: LoadedModel, rows: Sequence[Row]) -> dict[str, Statistic]:
+def pointing(loaded: LoadedModel, rows: Sequence[Row], taught: Collection[Head]) -> dict[str, Statistic]:
     """Median distance between a word's true centre and its attention-weighted time (head chosen on other clips).
 
+    Args:
+        loaded: The model that wrote the rows.
+        rows: Transcribed clips with word times; others are left out.
+        taught: Heads that training told where to look; the second measure may not choose them.
+
     Returns:
-        One Statistic for each way to take the centre of a word's attention, "mean" and "median".
+        "best head" and "best untaught head".
     """
     known = [row for row in rows if row.clip.words and row.turn.text.strip()]
     progress = tqdm(known, desc="attention", unit="clip")
     traces = [capture_trace(loaded, row.example.conversation, row.turn.ids) for row in progress]
     truth = [[WordTime(*word) for word in row.clip.words] for row in known]
-    return {centre: pointing_error(traces, truth, centre=centre) for centre in ("mean", "median")}
+    return {
+        "best head": pointing_error(traces, truth, centre="median"),
+        "best untaught head": pointing_error(traces, truth, centre="median", exclude=taught),
+    }
 
 
 def pointing_metric(name: str, found: Statistic, **texts: str) -> Metric:

@@ -126,6 +126,16 @@ def test_the_head_is_chosen_on_other_clips_only():
     assert error.notes["within"]["150 ms"] < 0.9
 
 
+@pytest.mark.parametrize("choose", ["error", "score"])
+def test_an_excluded_head_is_never_chosen(clips, choose):
+    traces, truth = zip(*clips)
+    error = attention.pointing_error(traces, truth, choose=choose, exclude=[HEAD])
+    assert list(HEAD) not in error.notes["heads"] and float(error) > 0.1
+    everything = [Head(layer, head) for layer in range(3) for head in range(4)]
+    with pytest.raises(TraceError, match="every head excluded"):
+        attention.pointing_error(traces, truth, exclude=everything)
+
+
 def test_pointing_error_needs_words_and_clips(clips):
     trace, truth = clips[0]
     with pytest.raises(TraceError, match="1 traces"):
