@@ -200,7 +200,9 @@ class ASRStage:
         frames: int,
         device: torch.device,
         rng: np.random.Generator,
+        augment: bool = True,
     ):
+        self.augment = augment
         self.corpus, self.frames, self.device, self.rng = corpus, frames, device, rng
         self.prompt, self.vocabulary = Prompt(processor), processor.ids.pad
         self.rows, self.watched = ([row for row in part if speaks(row)] for part in corpus.split())
@@ -221,7 +223,8 @@ class ASRStage:
 
     def loss(self, batch: list[Row], progress: float) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the transcripts, and CTC on the encoder."""
-        mels, lens = batches.collate(self.corpus, batch, rng=self.rng, noises=self.noises)
+        rng = self.rng if self.augment else None
+        mels, lens = batches.collate(self.corpus, batch, rng=rng, noises=self.noises)
         with torch.autocast(self.device.type, torch.bfloat16):
             hidden, counts = self.model.encoder(mels.to(self.device), lens.to(self.device), attentions=[])
             mapped, n_valid = self.model.adapter(hidden, counts)
@@ -257,6 +260,7 @@ def train(args: argparse.Namespace) -> Path:
         frames=args.frames,
         device=loop.pick_device(args.device),
         rng=rng,
+        augment=args.augment,
     )
     if args.init:
         stage.model.load_state_dict(StepAudio2ForCausalLM.from_pretrained(args.init, dtype=torch.float32).state_dict())
@@ -272,6 +276,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", type=Path, default=Path("runs/encoder/encoder.pt"))
     parser.add_argument("--init", type=Path, help="checkpoint folder to go on from, instead of a new decoder")
+    parser.add_argument(
+        "--augment", action=argparse.BooleanOptionalAction, default=True,
+        help="blank and blur mels on the fly; short runs that still underfit do better without",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("model/nano"), help="checkpoint folder to write")
     loop.add_flags(parser, run=Path("runs/asr"), peak_lr=1.2e-3)
     return parser
