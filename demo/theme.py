@@ -5,6 +5,7 @@ become gradio's theme variables; `assets/app.css` uses those variables and adds 
 gradio 6 takes at launch rather than at build is gathered in `launch_look`.
 """
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -133,12 +134,12 @@ def waveform_look(sample_rate_hz: int) -> gr.WaveformOptions:
     )  # fmt: skip
 
 
-def launch_look() -> dict[str, object]:
-    """Return the arguments of `Blocks.launch` that decide how the page looks."""
-    return {"theme": theme(), "css": (ASSETS / "app.css").read_text(encoding="utf-8"), "head": head()}
+def launch_look(lang: str) -> dict[str, object]:
+    """Return the arguments of `Blocks.launch` that decide how the page looks, for a `--lang`."""
+    return {"theme": theme(), "css": (ASSETS / "app.css").read_text(encoding="utf-8"), "head": head(lang)}
 
 
-def head() -> str:
+def head(lang: str) -> str:
     """Return what goes into the page's head, before anything is drawn or recorded.
 
     The linked view's bundle stands here once for all tabs, and as it is: gradio rewrites the
@@ -150,4 +151,8 @@ def head() -> str:
         f".dark .gradio-container {{ --color-accent: {DARK.accent}; }}"  # gradio has one for both
     )
     microphone = (ASSETS / "raw_microphone.js").read_text(encoding="utf-8")
-    return f"<style>{colours}\n{stylesheet()}</style>\n<script>{microphone}</script>\n<script>{script()}</script>"
+    language = (ASSETS / "language.css").read_text(encoding="utf-8")
+    # Said to screen readers, and to the style sheet for the few words that gradio does not translate.
+    chosen = "navigator.language.slice(0, 2)" if lang == "auto" else json.dumps(lang)
+    microphone += f"document.documentElement.lang = {chosen} === 'zh' ? 'zh' : 'en';"
+    return f"<style>{colours}\n{language}\n{stylesheet()}</style>\n<script>{microphone}</script>\n<script>{script()}</script>"

@@ -124,5 +124,5 @@ def launch_arguments(settings: Settings) -> dict[str, object]:
         "footer_links": [],
         "i18n": translations(),
         "app_kwargs": {"exception_handlers": {OSError: partial(upload_failed, settings.lang)}},
-        **launch_look(),
+        **launch_look(settings.lang),
     }

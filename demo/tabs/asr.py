@@ -267,20 +267,22 @@ def build(page: Page) -> AsrTab:
     """Build the tab inside a `gr.Tab`."""
     label = page.label
     run_id = gr.State(None)
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=True):
         with gr.Column(scale=5, min_width=300):
             sound = _recorder(page)
             with gr.Row():
                 go = gr.Button(label("transcribe"), variant="primary", scale=3, min_width=120, elem_id="transcribe")
                 halt = gr.Button(label("stop"), scale=1, min_width=90, interactive=False, elem_id="stop")
-            raw = _raw_microphone(page)
-            gr.Markdown(label("no_microphone"), elem_classes="no-microphone-note")
         with gr.Column(scale=7, min_width=300):
             panel = gr.HTML(
                 transcript_html(Transcript(), Texts()), js_on_load=COPY_JS,
                 apply_default_css=False, elem_id="transcript",
             )  # fmt: skip
-    chips = _example_buttons(page)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            chips = _example_buttons(page)
+        with gr.Column(scale=1, min_width=300):
+            raw = _raw_microphone(page)
     with gr.Column(visible=False, elem_id="asr-view-block") as view_block:
         with gr.Row(equal_height=True):
             gr.Markdown(label("view_title"), elem_classes="view-title")
@@ -302,6 +304,7 @@ def _raw_microphone(page: Page) -> gr.Checkbox:
         True, label=page.label("raw_microphone"), info=page.label("raw_microphone_info"),
         elem_classes="plain-check", elem_id="raw-microphone",
     )  # fmt: skip
+    gr.Markdown(page.label("no_microphone"), elem_classes="no-microphone-note")
     raw.input(None, raw, None, js=RAW_JS, **AT_ONCE)
     return raw
 

@@ -92,6 +92,9 @@ def test_the_page_and_the_view_follow_the_theme(dark, visit, url, speech):
 def test_a_chinese_browser_gets_a_chinese_page(visit, url, speech):
     page = visit(url, locale="zh-CN")
     page.wait_for_selector("text=说点什么吧")
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    source = "getComputedStyle(document.querySelector('#sound [aria-label=\"Record audio\"]'), '::after').content"
+    assert page.evaluate(source) == '"录音"'
     assert page.inner_text("#transcribe") == "转写" and page.inner_text("#stop") == "停止"
     assert "没有运行模型" in page.inner_text(".banner")
     transcribed(page, speech)
