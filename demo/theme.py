@@ -150,9 +150,12 @@ def head(lang: str) -> str:
         f":root.dark, .dark {{ --accent: {DARK.accent}; }}\n"
         f".dark .gradio-container {{ --color-accent: {DARK.accent}; }}"  # gradio has one for both
     )
-    microphone = (ASSETS / "raw_microphone.js").read_text(encoding="utf-8")
-    language = (ASSETS / "language.css").read_text(encoding="utf-8")
+    language, microphone = (
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("language.css", "raw_microphone.js")
+    )
     # Said to screen readers, and to the style sheet for the few words that gradio does not translate.
     chosen = "navigator.language.slice(0, 2)" if lang == "auto" else json.dumps(lang)
-    microphone += f"document.documentElement.lang = {chosen} === 'zh' ? 'zh' : 'en';"
-    return f"<style>{colours}\n{language}\n{stylesheet()}</style>\n<script>{microphone}</script>\n<script>{script()}</script>"
+    speak = f"document.documentElement.lang = {chosen} === 'zh' ? 'zh' : 'en';"
+    styles = "\n".join((colours, language, stylesheet()))
+    scripts = "\n".join((microphone, speak, script()))
+    return f"<style>{styles}</style>\n<script>{scripts}</script>"
