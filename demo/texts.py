@@ -12,7 +12,7 @@ Language = Literal["en", "zh"]
 WORDS: dict[str, tuple[str, str]] = {
     # The page
     "title": ("Step-Audio 2", "Step-Audio 2"),
-    "tab_asr": ("Transcribe", "转写"),
+    "tab_asr": ("ASR", "语音识别"),
     "tab_inspect": ("Inspect", "剖析"),
     "tab_about": ("About", "关于"),
     # Header

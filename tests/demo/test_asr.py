@@ -1,4 +1,4 @@
-"""The Transcribe tab without a browser: its handlers are plain functions."""
+"""The ASR tab without a browser: its handlers are plain functions."""
 
 import math
 import shutil

@@ -57,7 +57,7 @@ def test_the_page_says_plainly_that_no_model_is_running(visit, url):
 
 def test_every_control_on_every_tab_has_a_name(visit, url, speech):
     page = transcribed(visit(url), speech)
-    for tab in ("Inspect", "About", "Transcribe"):
+    for tab in ("Inspect", "About", "ASR"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(400)
         unnamed = page.evaluate(
