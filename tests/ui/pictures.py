@@ -1,4 +1,6 @@
-"""Take the README's pictures of the app: `python -m tests.ui.pictures [EXAMPLE_NUMBER]`; needs Chromium and nano.
+"""Take the README's pictures of the app: `python -m tests.ui.pictures [EXAMPLE [MODEL]]`; needs Chromium and nano.
+
+EXAMPLE counts the example sounds from 0.
 
 Writes docs/images/{asr,inspect}-{light,dark}.png.
 """
@@ -14,20 +16,20 @@ LARGEST_BYTES = 300_000
 PATIENCE_MS = 240_000
 
 
-def main(example: int = 0) -> None:
-    """Serve nano, transcribe one example in both themes, and picture both tabs."""
+def main(example: str = "0", model: str = "nano") -> None:
+    """Serve a model, transcribe one example in both themes, and picture both tabs."""
     uploads = prepare_environment()
     from demo.ui import build, launch_arguments
     from demo.workbench import Workbench
 
-    workbench = Workbench(Settings(lang="en"))
+    workbench = Workbench(Settings(model=model, lang="en"))
     demo = build(workbench).queue()
     try:
         _, url, _ = demo.launch(**launch_arguments(workbench.settings), quiet=True, prevent_thread_lock=True)
         workbench.start()
         OUT.mkdir(parents=True, exist_ok=True)
         for theme in ("light", "dark"):
-            _picture(url, theme, example)
+            _picture(url, theme, int(example))
     finally:
         demo.close()
         shutil.rmtree(uploads, ignore_errors=True)
@@ -75,4 +77,4 @@ def _shoot(page, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    main(*sys.argv[1:3])
