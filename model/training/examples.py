@@ -1,9 +1,9 @@
-"""The example sounds that ship with nano: synthetic speech by voices that training never heard, with honest captions.
+"""The example sounds that ship with nano: synthetic speech with captions that say how hard it is.
 
     python -m model.training.examples --out model/nano/examples      NAME.flac + NAME.txt (what it is)
 
-The sentences are of the held-out side of the world. Mandarin is spoken by espeak-ng, whose tones are weak: joined
-recordings sound better but contain pieces of other people's clips.
+English is spoken by held-out voices; two sentences are of held-out patterns, and say so. Mandarin is spoken by
+espeak-ng, whose tones are weak: joined recordings sound better but contain pieces of other people's clips.
 """
 
 import argparse
@@ -30,22 +30,32 @@ class Example:
 
 
 EXAMPLES = (
-    Example("1_window", "Please open the window in the kitchen.", "flite-rms", "Open the window (flite rms)"),
     Example(
-        "2_coffee",
-        "Can I have a large iced mocha with soy milk and brown sugar.",
+        "1_television",
+        "Please turn off the television in the living room.",
         "flite-rms",
-        "A coffee order (flite rms)",
+        "Turn off the television",
     ),
+    Example("2_coffee", "Can I have a large iced coffee with some milk.", "flite-rms", "A coffee order"),
     Example(
         "3_weather",
-        "Is it sunny in Singapore now?",
+        "What is the weather like in Paris tomorrow?",
         "festival-ked_diphone",
-        "Weather (festival, an engine never trained on)",
+        "Weather, an engine never trained on",
     ),
-    Example("4_number", "My phone number is four seven two nine.", "flite-rms", "A phone number (flite rms)"),
-    Example("5_chuanghu", "请把厨房的窗户打开。", "espeak-cmn-latn-pinyin", "请把厨房的窗户打开 (espeak-ng)"),
-    Example("6_tianqi", "上海现在下雨吗？", "espeak-cmn-latn-pinyin", "上海现在下雨吗 (espeak-ng)"),
+    Example(
+        "4_window",
+        "Please open the window in the kitchen.",
+        "flite-rms",
+        "Hard: “open the window”, a pattern never trained on",
+    ),
+    Example("5_tianqi", "北京明天天气怎么样？", "espeak-cmn-latn-pinyin", "北京明天天气怎么样"),
+    Example(
+        "6_chuanghu",
+        "请把厨房的窗户打开。",
+        "espeak-cmn-latn-pinyin",
+        "Hard: 请把厨房的窗户打开, a pattern never trained on",
+    ),
 )
 
 
