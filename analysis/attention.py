@@ -180,14 +180,14 @@ def attention_time_s(
 
     Args:
         trace: Who looked.
-        head: Which head to read; None takes the best one of this trace by its listening score.
+        head: Which head to read; None takes `default_head`.
         per: Time of each reply token, or of each word (its tokens' attention added up).
         centre: Weighted mean, or weighted median, which a far-off second peak cannot pull.
 
     Returns:
         Seconds inside the clip that is looked at most, [query] or [word]; NaN where the sound gets no attention.
     """
-    head = head or best_head([trace])
+    head = head or default_head(trace)
     rows, frames = audio_rows(trace, head), trace.frames
     labels: tuple[str, ...] = tuple(trace.tokens.text[i] for i in trace.reply)
     if per == "word":
@@ -237,6 +237,22 @@ def listening_scores(traces: Sequence[Trace]) -> Statistic:
 def best_head(traces: Sequence[Trace]) -> Head:
     """Return the head with the highest listening score."""
     return _argbest(listening_scores(traces).values, traces[0], np.argmax)
+
+
+def default_head(trace: Trace) -> Head:
+    """Return the head to look at first: the checkpoint's own alignment head, else the best by listening score.
+
+    One short turn says little about a head; what a checkpoint names was chosen on many.
+    """
+    return next(iter(named_heads(trace)), None) or best_head([trace])
+
+
+def named_heads(trace: Trace) -> tuple[Head, ...]:
+    """Return the alignment heads that the checkpoint names and the trace has, best first."""
+    if trace.meta.capture.heads == "mean":
+        return ()
+    known = (Head(*pair) for pair in trace.meta.alignment_heads)
+    return tuple(head for head in known if head.layer in trace.meta.layers and 0 <= head.head < trace.meta.n_heads)
 
 
 def _scores_of(trace: Trace) -> np.ndarray:

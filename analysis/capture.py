@@ -101,6 +101,7 @@ def capture_trace(
         segments=layout.segment_names,
         clips=tuple(clip.name for clip in clips),
         capture=spec,
+        alignment_heads=getattr(model.config, "alignment_heads", None) or (),
         backend=backend,
         seed=seed,
         options=dict(options or {}),

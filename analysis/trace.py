@@ -171,6 +171,8 @@ class TraceMeta:
     clips: tuple[str, ...] = ()
     """Names of the input clips as people gave them; clip k is `audio["input_k"]`."""
     capture: CaptureSpec = field(default_factory=CaptureSpec)
+    alignment_heads: tuple[tuple[int, int], ...] = ()
+    """(layer, head) of the heads that follow the sound best, as the checkpoint names them, best first; may be empty."""
     revision: str = ""
     dtype: str = ""
     backend: str = "local"
@@ -188,6 +190,8 @@ class TraceMeta:
     def __post_init__(self) -> None:
         for name in ("layers", "segments", "clips"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        heads = tuple((int(layer), int(head)) for layer, head in self.alignment_heads)
+        object.__setattr__(self, "alignment_heads", heads)
         good = self.n_prompt >= 1 and self.n_heads >= 1 and len(set(self.segments)) == len(self.segments) >= 1
         _require(
             good,

@@ -110,6 +110,9 @@ class StepAudio2Config(PreTrainedConfig):
     """Newest keys a decoder query may see. None (all) is what serving engines do and what published numbers mean;
     4096 repeats the old transformers stack, which applied an unused default of the nested Qwen2 config."""
     tie_word_embeddings: bool = False
+    alignment_heads: list[list[int]] | None = None
+    """[layer, head] of decoder heads that follow the sound as the answer is written, best first, if known. Ours: the
+    official files do not name any."""
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.attention import Word, layer_rows, listening_scores, words
+from analysis.attention import Word, layer_rows, listening_scores, named_heads, words
 from analysis.figures.theme import token_label
 from analysis.trace import Trace
 from model.audio import FRAME_RATE_HZ, HOP_SAMPLES, Waveform, log_mel, split_chunks
@@ -92,21 +92,19 @@ def _inline_matrices(trace: Trace, first: int) -> dict[str, dict]:
 
 
 def _head_scores(trace: Trace) -> dict[str, Any]:
-    """Return the listening score of every head, and the best few."""
+    """Return the listening score of every head, and the best few: those the checkpoint names, then by score."""
     scores = listening_scores([trace]).values
-    order = np.argsort(-scores, axis=None, kind="stable")[:N_BEST]
-    best = [(int(place) // scores.shape[1], int(place) % scores.shape[1]) for place in order]
-    averaged = trace.meta.capture.heads == "mean"
+    layers, averaged = trace.meta.layers, trace.meta.capture.heads == "mean"
+    named = [(layers.index(head.layer), head.head) for head in named_heads(trace)]
+    order = np.argsort(-scores, axis=None, kind="stable")
+    ranked = [(int(place) // scores.shape[1], int(place) % scores.shape[1]) for place in order]
+    listening = [place for place in ranked if scores[place] >= max(LEAST_SCORE, 0.5 * scores.max())]
+    best = list(dict.fromkeys([*named, *listening]))[:N_BEST]
     return {
         "scores": np.round(scores, 4).tolist(),
         "best": [
-            {
-                "layer": trace.meta.layers[row],
-                "head": None if averaged else head,
-                "score": round(float(scores[row, head]), 4),
-            }
+            {"layer": layers[row], "head": None if averaged else head, "score": round(float(scores[row, head]), 4)}
             for row, head in best
-            if scores[row, head] >= max(LEAST_SCORE, 0.5 * scores.max())
         ],
     }
 

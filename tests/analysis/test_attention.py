@@ -126,6 +126,14 @@ def test_the_head_is_chosen_on_other_clips_only():
     assert error.notes["within"]["150 ms"] < 0.9
 
 
+def test_a_head_that_the_checkpoint_names_comes_first(clips):
+    trace, _ = clips[0]
+    assert attention.default_head(trace) == HEAD
+    named = replace(trace, meta=replace(trace.meta, alignment_heads=((9, 0), (2, 1))))
+    assert attention.named_heads(named) == (Head(2, 1),)  # a layer that was not captured is passed over
+    assert attention.default_head(named) == Head(2, 1)
+
+
 @pytest.mark.parametrize("choose", ["error", "score"])
 def test_an_excluded_head_is_never_chosen(clips, choose):
     traces, truth = zip(*clips)
