@@ -17,7 +17,9 @@ DECODER = {
 }  # fmt: skip
 ADAPTOR_WIDTH = 512
 ALIGNMENT_HEADS = [[3, 1], [3, 0], [4, 2]]
-"""Highest listening scores over 80 clips of the test voices, and smallest pointing errors; the first two are the guided ones."""
+"""Highest listening scores over 80 clips of the test voices, and smallest pointing errors.
+
+The first two are the guided ones."""
 _PAD_TO = 32
 
 
