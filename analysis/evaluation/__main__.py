@@ -46,8 +46,21 @@ def evaluate_asr(loaded: LoadedModel, folder: Path, limit: int | None) -> list[M
             metrics.append(asr.right_metric(title, rows, bar=bar, baseline=asr.most_frequent(rows)))
         else:
             metrics.append(asr.error_metric(title, rows, bar=bar, baseline="100 % (empty answer)"))
+            metrics += unseen_metrics(title, rows) if name.startswith("test_voices") else []
         if any(row.clip.words for row in rows) and name.startswith("test_voices"):
             metrics += pointing_metrics(loaded, rows, "English" if name.endswith("en") else "Mandarin")
+    return metrics
+
+
+_UNSEEN = {"pattern": "sentence pattern never trained on", "pair": "known pattern, word pair never trained on"}
+
+
+def unseen_metrics(title: str, rows: list[asr.Row]) -> list[Metric]:
+    """The same errors split by what was unseen in the sentence, to tell an ear from a grammar."""
+    metrics = []
+    for label, meaning in _UNSEEN.items():
+        if part := [row for row in rows if row.clip.clip.labels.get("unseen") == label]:
+            metrics.append(asr.error_metric(f"{title.split(':')[0]}, of these: {meaning}", part))
     return metrics
 
 

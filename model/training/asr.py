@@ -25,6 +25,7 @@ from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks.asr import ASR
 from model.training import batches, guide, loop
+from model.training.carry import carry_over
 from model.training.corpus import Corpus, Row, sentence_case
 from model.training.encoder import Listener, ctc_loss
 from model.training.nano import HIDDEN_SIZE, nano_config, save_nano
@@ -37,7 +38,7 @@ SHORT_SHARE = 0.12
 """The first part of the run sees short clips only: attention finds the sound sooner where there is little of it."""
 ENCODER_ONLY = ("librispeech", "ljspeech", "cmn_hsk_words", "pinyin_sounds")
 """Sets that teach the encoder to hear but have words that the decoder could only guess at."""
-HISTORY_NOISE = 0.12
+HISTORY_NOISE = 0.25
 """Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
 LABEL_SMOOTHING = 0.05
 ENCODER_LR_SHARE, CTC_WEIGHT = 0.6, 0.3
@@ -201,13 +202,14 @@ class ASRStage:
         device: torch.device,
         rng: np.random.Generator,
         augment: bool = True,
+        short_share: float = SHORT_SHARE,
     ):
-        self.augment = augment
+        self.augment, self.short_share = augment, short_share
         self.corpus, self.frames, self.device, self.rng = corpus, frames, device, rng
         self.prompt, self.vocabulary = Prompt(processor), processor.ids.pad
         self.rows, self.watched = ([row for row in part if speaks(row)] for part in corpus.split())
         self.noises = batches.noise_mels(corpus)
-        listener = load_listener(encoder) if encoder else Listener({}, HIDDEN_SIZE)
+        self.listener = listener = load_listener(encoder) if encoder else Listener({}, HIDDEN_SIZE)
         self.model = StepAudio2ForCausalLM(nano_config(processor.ids, len(processor.tokenizer)))
         self.model.encoder = listener.encoder
         self.model.encoder.positional_embedding.requires_grad_(False)
@@ -217,7 +219,7 @@ class ASRStage:
 
     def batches(self, progress: float) -> Iterator[list[Row]]:
         """All clips once; short ones only at the beginning of the run."""
-        short = progress < SHORT_SHARE
+        short = progress < self.short_share
         rows = [row for row in self.rows if row.frames < SHORT_FRAMES] if short else self.rows
         return batches.epoch(rows, frame_budget=self.frames, rng=self.rng)
 
@@ -236,6 +238,11 @@ class ASRStage:
         guidance = GUIDE_WEIGHT * max(0.0, 1 - progress / GUIDED_SHARE)
         numbers = {"loss": loss.item(), "ctc": ctc.item(), "guide": guided.item()}
         return loss + CTC_WEIGHT * ctc + guidance * guided, numbers
+
+    def save_encoder(self, path: Path) -> None:
+        """Write the encoder with its heads as stage 1 does, so that a later run can go on from it."""
+        listener = self.listener.cpu()
+        torch.save({"listener": listener.state_dict(), "classes": listener.classes, "llm_dim": HIDDEN_SIZE}, path)
 
     def report(self) -> dict[str, float]:
         """WER and CER on the watched clips."""
@@ -261,13 +268,16 @@ def train(args: argparse.Namespace) -> Path:
         device=loop.pick_device(args.device),
         rng=rng,
         augment=args.augment,
+        short_share=0.0 if args.init else SHORT_SHARE,
     )
     if args.init:
-        stage.model.load_state_dict(StepAudio2ForCausalLM.from_pretrained(args.init, dtype=torch.float32).state_dict())
+        known = carry_over(stage.model, processor.tokenizer, args.init)
+        logger.info("went on from %s: %d of %d tokens known", args.init, known, len(processor.tokenizer))
     average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     stage.module.load_state_dict(average.values)
     logger.info("averaged weights: %s", stage.report())
     save_nano(stage.model, args.out)
+    stage.save_encoder(run.folder / "encoder.pt")
     return args.out
 
 

@@ -60,12 +60,23 @@ def spec_augment(mel: np.ndarray, rng: np.random.Generator, *, bands: int = 2, s
     return out
 
 
+def warp_bands(mel: np.ndarray, factor: float) -> np.ndarray:
+    """Stretch the mel axis about its foot: above 1 a shorter vocal tract (VTLP, Jaitly and Hinton 2013)."""
+    n_mels = mel.shape[1]
+    where = np.minimum(np.arange(n_mels, dtype=np.float32) / factor, n_mels - 1)
+    low = np.minimum(where.astype(int), n_mels - 2)
+    share = (where - low).astype(np.float32)
+    return mel[:, low] * (1 - share) + mel[:, low + 1] * share
+
+
 def _augmented(mel: np.ndarray, noises: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     if noises and rng.random() < 0.2:
         noise = np.asarray(noises[rng.integers(len(noises))], dtype=np.float32)
         start = int(rng.integers(len(noise)))
         noise = np.resize(np.roll(noise, -start, axis=0), mel.shape)
         mel = mix_mels(mel, noise, snr_db=rng.uniform(3, 25))
+    if rng.random() < 0.5:  # another vocal tract
+        mel = warp_bands(mel, rng.uniform(0.9, 1.12))
     if rng.random() < 0.3:  # a tilted microphone: a slow slope over the bands
         mel = mel + np.linspace(-1, 1, mel.shape[1], dtype=np.float32) * rng.uniform(-0.12, 0.12)
     return spec_augment(mel, rng) if rng.random() < 0.7 else mel

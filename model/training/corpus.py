@@ -31,6 +31,9 @@ SHARD_CLIPS = 250
 MIN_SECONDS, MAX_SECONDS = 0.3, 9.0
 AUGMENTED_SHARE = 0.55
 HELD_OUT_SEED = 77
+SALAD_SHARE = 0.3
+"""Share of word salad among the training sentences. Without it a decoder learned 150 patterns by heart and wrote the
+nearest one over what it heard: 69 % WER on patterns it did not know, 7.5 % on those it did, in the same voices."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ def plan_synthetic(
     """Plan `count` spoken sentences of the world; test plans are never augmented."""
     rng = np.random.default_rng([seed, zlib.crc32(f"{name}{language}".encode())])
     draw = _voice_draw(language, split, recordings, rng)
-    sentences = grammar.sample_many(count, seed, held_out=held_out)
+    sentences = grammar.sample_many(count, seed, held_out=held_out, salad_share=0 if held_out else SALAD_SHARE)
     plan = []
     for i, sentence in enumerate(sentences):
         voice = draw()
         augmented = not held_out and rng.random() < AUGMENTED_SHARE
         labels = {"gender": voice.gender} if voice.gender != "child" else {}
+        if held_out:
+            labels["unseen"] = "pattern" if grammar.templates()[sentence.template].held else "pair"
         plan.append(
             Clip(f"{name}-{language}-{i:05d}", name, language, sentence.text(language), voice=voice.name,
                  augmented=augmented, labels=labels)

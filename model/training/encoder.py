@@ -45,6 +45,7 @@ class Listener(nn.Module):
     def __init__(self, classes: dict[str, list[str]], llm_dim: int):
         super().__init__()
         self.encoder = AudioEncoder(StepAudio2EncoderConfig(**ENCODER, llm_dim=llm_dim))
+        self.classes = classes
         width = ENCODER["n_audio_state"]
         self._balance()
         self.spell = nn.Linear(width, len(symbols()))

@@ -45,13 +45,18 @@ def syllable_units(syllable: str) -> list[int]:
     return [_index()[n] for n in names] if all(n in _index() for n in names) else []
 
 
-def mandarin_units(text: str) -> list[int]:
-    """Ids of the pinyin of the Chinese characters of `text` (needs the package pypinyin)."""
+@cache
+def _reading(text: str) -> tuple[int, ...]:
     from pypinyin import Style, lazy_pinyin
 
     hanzi = "".join(_HANZI.findall(text))
     syllables = lazy_pinyin(hanzi, style=Style.TONE3, neutral_tone_with_five=True)
-    return [unit for syllable in syllables for unit in syllable_units(syllable)]
+    return tuple(unit for syllable in syllables for unit in syllable_units(syllable))
+
+
+def mandarin_units(text: str) -> list[int]:
+    """Ids of the pinyin of the Chinese characters of `text` (needs the package pypinyin)."""
+    return list(_reading(text))
 
 
 def units(text: str, language: str) -> list[int]:

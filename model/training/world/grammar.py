@@ -165,16 +165,23 @@ def sample(rng: np.random.Generator, *, held_out: bool = False, tries: int = 10_
     )
 
 
-def sample_many(count: int, seed: int, *, held_out: bool = False) -> list[Sentence]:
+def sample_many(count: int, seed: int, *, held_out: bool = False, salad_share: float = 0.0) -> list[Sentence]:
     """Draw `count` different sentences (by English text), the same for the same seed.
+
+    `salad_share` of them are word salad (`world.salad`), which belongs to the training side only.
 
     Raises:
         RuntimeError: the world has fewer sentences than asked for.
     """
+    from model.training.world import salad
+
+    if held_out and salad_share:
+        raise ValueError("Word salad is for training; held-out sentences are drawn without it.")
     rng = np.random.default_rng(seed)
     found: dict[str, Sentence] = {}
     for _ in range(60 * count + 1000):
-        sentence = sample(rng, held_out=held_out)
+        mixed = salad_share > 0 and rng.random() < salad_share
+        sentence = salad.sample(rng) if mixed else sample(rng, held_out=held_out)
         found.setdefault(sentence.english, sentence)
         if len(found) == count:
             return list(found.values())

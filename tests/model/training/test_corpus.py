@@ -99,3 +99,12 @@ def test_planning_without_any_voice_says_what_to_install(monkeypatch):
     monkeypatch.setattr(voices, "available_voices", lambda *a, **k: ())
     with pytest.raises(RuntimeError, match="install the engines"):
         corpus.plan_synthetic("w", "en", 3, split=voices.TRAIN, held_out=False, recordings=NOTHING, seed=1)
+
+
+def test_warped_bands_move_a_tone_up_and_keep_the_frames():
+    mel = np.full((7, 128), -1.0, dtype=np.float32)
+    mel[:, 40] = 1.0
+    assert np.array_equal(batches.warp_bands(mel, 1.0), mel)
+    assert batches.warp_bands(mel, 1.1).shape == mel.shape
+    assert set(batches.warp_bands(mel, 1.1).argmax(1)) == {44}
+    assert set(batches.warp_bands(mel, 0.9).argmax(1)) == {36}

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from model.training.world import grammar
+from model.training.world import grammar, salad
 
 
 def _words(sentence: grammar.Sentence) -> list[str]:
@@ -78,3 +78,18 @@ def test_every_slot_of_every_template_exists_and_both_languages_use_the_same():
             assert field.rstrip("0123456789") in grammar.slots(), template
         used = [set(re.findall(r"\{([a-z]+\d?)", text)) for text in (template.english, template.chinese)]
         assert used[0] == used[1], template
+
+
+def test_salad_is_for_training_only_and_never_looks_held():
+    mixed = grammar.sample_many(1500, seed=5, salad_share=0.3)
+    salads = [s for s in mixed if s.template == salad.TEMPLATE]
+    assert 0.2 < len(salads) / len(mixed) < 0.4
+    assert not any(salad.looks_held(text) for s in salads for text in (s.english, s.chinese))
+    with pytest.raises(ValueError, match="for training"):
+        grammar.sample_many(5, seed=5, held_out=True, salad_share=0.3)
+
+
+def test_held_templates_are_recognised_whatever_fills_them():
+    held = [s for s in grammar.sample_many(200, seed=6, held_out=True) if grammar.templates()[s.template].held]
+    assert held and all(salad.looks_held(s.english) and salad.looks_held(s.chinese) for s in held)
+    assert not salad.looks_held("Turn on the light in the kitchen.")
