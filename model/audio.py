@@ -251,10 +251,16 @@ def _as_tensor(samples: Waveform | np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=4)
-def mel_filters(n_mels: int = N_MELS) -> np.ndarray:
-    """Return Slaney's area-normalised triangular mel filters for 16 kHz, float32 [n_mels, 201]."""
-    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(INPUT_SAMPLE_RATE_HZ / 2), n_mels + 2))
-    bins_hz = np.arange(N_FFT // 2 + 1) * (INPUT_SAMPLE_RATE_HZ / N_FFT)
+def mel_filters(
+    n_mels: int = N_MELS,
+    *,
+    sample_rate_hz: int = INPUT_SAMPLE_RATE_HZ,
+    n_fft: int = N_FFT,
+    max_hz: float = INPUT_SAMPLE_RATE_HZ / 2,
+) -> np.ndarray:
+    """Return Slaney's area-normalised triangular mel filters from 0 to `max_hz`, float32 [n_mels, n_fft // 2 + 1]."""
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(max_hz), n_mels + 2))
+    bins_hz = np.arange(n_fft // 2 + 1) * (sample_rate_hz / n_fft)
     distance = edges_hz[:, None] - bins_hz[None, :]
     widths = np.diff(edges_hz)[:, None]
     triangles = np.maximum(0, np.minimum(-distance[:-2] / widths[:-1], distance[2:] / widths[1:]))

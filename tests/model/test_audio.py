@@ -87,6 +87,8 @@ def test_mel_filters_equal_librosa():
     librosa = pytest.importorskip("librosa")
     for n_mels in (80, 128):
         assert np.array_equal(mel_filters(n_mels), librosa.filters.mel(sr=16_000, n_fft=400, n_mels=n_mels))
+    ours = mel_filters(80, sample_rate_hz=24_000, n_fft=1920, max_hz=8_000)
+    assert np.array_equal(ours, librosa.filters.mel(sr=24_000, n_fft=1920, n_mels=80, fmax=8_000))
 
 
 # --- lengths ---
