@@ -86,3 +86,19 @@ def read_prompt(case: str) -> dict[str, torch.Tensor]:
     prompt = {name: torch.from_numpy(arrays[f"{case}__{name}"]).long() for name in names}
     clips = read_json("cases.json")["lm"]["cases"][case]["clips"]
     return prompt | (dict(zip(("wavs", "wav_lens"), read_mels(clips), strict=True)) if clips else {})
+
+
+def draw_long_mel() -> torch.Tensor:
+    """Return the log-mel of the speech tokenizer's long case, float32 [128, 3140]."""
+    case = read_json("cases.json")["s3tokenizer"]
+    return torch.from_numpy((0.3 * draw(case["long_name"], (1, 128, case["long_frames"])))[0].astype(np.float32))
+
+
+def read_speech_tokenizer():
+    """Return the tiny speech tokenizer of the golden set, with its weights, ready to encode."""
+    from model.token2wav.config import TokenizerConfig
+    from model.token2wav.s3_tokenizer import SpeechTokenizer
+
+    tokenizer = SpeechTokenizer(TokenizerConfig.from_dict(read_json("token2wav_config.json")["s3tokenizer"]))
+    tokenizer.load_state_dict(draw_state_dict(read_json("tiny_shapes.json.gz")["s3tokenizer"]))
+    return tokenizer.eval()
