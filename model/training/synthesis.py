@@ -22,7 +22,7 @@ class Speech:
     """One spoken sentence.
 
     Attributes:
-        waveform: 16 kHz, peak 0.7.
+        waveform: At the rate asked for, peak 0.7.
         words: Times of every word in order, or None where the engine does not tell.
         voice: Who spoke.
         prosody: How.
@@ -41,6 +41,7 @@ def synthesize(
     rng: np.random.Generator,
     prosody: Prosody | None = None,
     mandarin: Mandarin | None = None,
+    sample_rate_hz: int = INPUT_SAMPLE_RATE_HZ,
 ) -> Speech:
     """Speak a text.
 
@@ -50,6 +51,7 @@ def synthesize(
         rng: Source of every draw.
         prosody: How to say it; None draws it.
         mandarin: The recordings' engine, needed by concatenation voices only.
+        sample_rate_hz: Rate of the result; an engine that works at this rate (`voice.sample_rate`) keeps all it has.
 
     Raises:
         StepAudioError: When the engine is missing, fails, or has no sound for the text.
@@ -61,10 +63,10 @@ def synthesize(
     waveform = Waveform(np.ascontiguousarray(raw.samples, dtype=np.float32), raw.rate_hz)
     if len(raw.samples) < raw.rate_hz // 20 or not np.abs(raw.samples).max() > 1e-4:
         raise failure(voice, text, "silence", "sound")
-    if raw.rate_hz != INPUT_SAMPLE_RATE_HZ:
-        waveform = waveform.resample(INPUT_SAMPLE_RATE_HZ)
+    if raw.rate_hz != sample_rate_hz:
+        waveform = waveform.resample(sample_rate_hz)
     waveform = resize_voice(waveform, prosody.size)
-    waveform = Waveform(to_peak(waveform.samples), INPUT_SAMPLE_RATE_HZ)
+    waveform = Waveform(to_peak(waveform.samples), sample_rate_hz)
     words = raw.words
     if words is not None:
         end = waveform.duration_s

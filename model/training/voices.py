@@ -39,7 +39,7 @@ class VoiceSpec:
         engine: One of :data:`ENGINES`.
         language: "en" or "zh".
         speaker: What the engine calls the voice; for concatenation, the inventory of recordings.
-        sample_rate: Rate the engine works at, Hz (what callers receive is always 16 kHz).
+        sample_rate: Rate the engine works at, Hz (what callers receive is 16 kHz unless they ask for another).
         gender: "female", "male" or "child".
         licence: Licence of the voice data.
         split: One of :data:`SPLITS`.

@@ -39,6 +39,18 @@ def test_rate_and_size_shorten_the_sentence(name):
     assert seconds[2] == pytest.approx(seconds[0] / 1.06, rel=0.02)
 
 
+def test_an_engine_of_24_khz_keeps_what_lies_above_8_khz():
+    if "rhvoice-bdl" not in INSTALLED:
+        pytest.skip("RHVoice is not installed")
+    speech = s.synthesize(
+        SENTENCE, v.find_voice("rhvoice-bdl"), rng=np.random.default_rng(0), prosody=s.Prosody(), sample_rate_hz=24_000
+    )
+    assert speech.waveform.sample_rate_hz == 24_000
+    power = np.abs(np.fft.rfft(speech.waveform.samples)) ** 2
+    hz = np.fft.rfftfreq(len(speech.waveform.samples), 1 / 24_000)
+    assert power[hz > 8500].sum() > 1e-5 * power.sum()
+
+
 def test_punctuation_and_quotes_are_safe():
     for name in ("flite-slt", "espeak-en-us", "pico-en-US", "rhvoice-bdl", "festival-ked_diphone"):
         if name in INSTALLED:
