@@ -102,3 +102,44 @@ def read_speech_tokenizer():
     tokenizer = SpeechTokenizer(TokenizerConfig.from_dict(read_json("token2wav_config.json")["s3tokenizer"]))
     tokenizer.load_state_dict(draw_state_dict(read_json("tiny_shapes.json.gz")["s3tokenizer"]))
     return tokenizer.eval()
+
+
+def build_flow():
+    """Return the tiny flow with the weights of the recipe; float32, CPU."""
+    from model.token2wav.config import FlowConfig
+    from model.token2wav.flow import Flow
+
+    flow = Flow(FlowConfig.from_dict(read_json("token2wav_config.json")["flow"]))
+    flow.load_state_dict(draw_state_dict(read_json("tiny_shapes.json.gz")["flow"]))
+    return flow.eval()
+
+
+def read_flow_inputs() -> dict[str, torch.Tensor]:
+    """Return what the flow cases start from: codes, the voice under the names of `Flow.start`, and noise."""
+    stored, frames = read_arrays("flow.npz"), read_json("cases.json")["flow"]["noise_frames"]
+    mel = torch.from_numpy(draw("flow.prompt_mel", (1, 24, 80)) - 4).float()
+    return {
+        "codes": torch.from_numpy(stored["tokens"]),
+        "prompt_codes": torch.from_numpy(stored["prompt_tokens"]),
+        "prompt_mel": mel.transpose(1, 2),
+        "speaker": torch.from_numpy(draw("flow.spk", (1, 192))).float(),
+        "noise": torch.from_numpy(draw("flow.rand_noise", (1, 80, frames))).float(),
+    }
+
+
+def draw_vocoder_inputs() -> dict[str, torch.Tensor]:
+    """Return the vocoder's inputs: mels `mel`, `stream_mel`, `loud_mel` [1, 80, T] and `sine_noise` [time, 9]."""
+    sizes = {"mel.7": (1, 80, 26), "stream_mel": (1, 80, 47), "loud_mel": (1, 80, 6), "sine_noise": (1, 12480, 9)}
+    mel, stream, loud, noise = (draw(f"hift.{name}", shape) for name, shape in sizes.items())
+    inputs = {"mel": mel - 4, "stream_mel": stream - 4, "loud_mel": 30 * loud, "sine_noise": noise[0]}
+    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in inputs.items()}
+
+
+def read_vocoder(**sizes):
+    """Return the tiny vocoder of the golden set, with its weights, ready to run; `sizes` replace some of its own."""
+    from model.token2wav.config import HiftConfig
+    from model.token2wav.hift import HiFT
+
+    vocoder = HiFT(HiftConfig.from_dict(read_json("token2wav_config.json")["hift"] | sizes))
+    vocoder.load_state_dict(draw_state_dict(read_json("tiny_shapes.json.gz")["hift"]))
+    return vocoder.eval()
