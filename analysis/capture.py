@@ -1,7 +1,8 @@
 """Measure a finished turn by reading it again: one teacher-forced pass, only the wanted attention rows.
 
     conversation + reply ids --(1) lay out--> token table --(2) budget--> refuse what would not fit
-        --(3) one forward pass, model as it is, hooks on--> rows reduced to audio frames and segments, layer by layer
+        --(3) one forward pass, model as it is, hooks on--> rows reduced to audio frames and segments, layer by layer;
+                                                            residuals at audio positions and reply rows, if wanted
         --(4) log-softmax of the reply's logits--> log-prob and entropy of each reply token --> Trace
 
 Any backend may have produced the reply: given the same ids, a causal decoder attends in this pass exactly as it did
@@ -28,17 +29,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.hooks import attention_rows, decoder_of
+from analysis.hooks import Site, attention_rows, decoder_of, recorded
 from analysis.trace import CaptureSpec, TokenTable, Trace, TraceMeta, on_grid
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, token_time_s
-from model.chat import Audio, Conversation
+from model.chat import THINK_END, THINK_START, Audio, Conversation
 from model.errors import TraceError
 from model.events import AudioDelta, Event
 from model.tokens import Kind
 
-FIRST, REPLY = "first token", "reply"
-"""Segments of every trace, besides the spans of its prompt (system, human, audio, assistant ...). The first token is
-kept apart because decoders park unused attention there."""
+FIRST, REPLY, THOUGHT, CODES = "first token", "reply", "thought", "codes"
+"""Segments besides the spans of the prompt (system, human, audio, assistant ...). Every trace has the first two: the
+first token is kept apart because decoders park unused attention there, and the reply is the answer. Where the reply
+also thinks or speaks, its thought and its speech codes are segments of their own."""
 LOGIT_ROWS = 64
 """Reply positions whose full-vocabulary distribution is worked out at a time."""
 LONGEST_CHARACTER = 4
@@ -84,9 +86,10 @@ def capture_trace(
     layout = lay_out(prompt, reply_ids, processor)
     layers = tuple(range(len(decoder_of(model).layers))) if spec.layers is None else spec.layers
     n_heads = 1 if spec.heads == "mean" else decoder_of(model).config.num_attention_heads
-    _check_budget(spec, (len(layers), n_heads, len(reply_ids)), len(layout.frames) + len(layout.segment_names))
+    width = decoder_of(model).config.hidden_size if spec.residuals else 0
+    _check_budget(spec, layout, layers=len(layers), heads=n_heads, width=width)
 
-    inputs = {"audio_features": audio_features} if audio_features is not None else _sound_inputs(processor, prompt)
+    inputs = {"audio_features": audio_features} if audio_features is not None else sound_inputs(processor, prompt)
     tensors, logprob, entropy = _measure(model, layout, inputs, spec, layers, on_layer)
 
     clips = [part for message in conversation for part in message.parts if isinstance(part, Audio)]
@@ -99,6 +102,7 @@ def capture_trace(
         layers=layers,
         n_heads=n_heads,
         segments=layout.segment_names,
+        width=width,
         clips=tuple(clip.name for clip in clips),
         capture=spec,
         alignment_heads=getattr(model.config, "alignment_heads", None) or (),
@@ -174,7 +178,13 @@ def lay_out(prompt: Any, reply_ids: Sequence[int], processor: Any) -> Layout:
             places = span.start + np.flatnonzero(ids[span.start : span.end] == token_ids.audio_patch)
             times = np.array([token_time_s(i) for i in range(len(places))]).reshape(-1, 2) + span.start_s
             clip[places], start_s[places], end_s[places] = span.clip_index, times[:, 0], times[:, 1]
-    segment, names = _segments(prompt.spans, n)
+    text = token_texts(processor, ids.tolist())
+    kind = [token_ids.kind(int(i)).value for i in ids]
+    parts = _reply_parts(text[len(prompt.ids) :], kind[len(prompt.ids) :], "".join(text[: len(prompt.ids)]))
+    kind[len(prompt.ids) :] = [
+        THOUGHT if part == THOUGHT and one == Kind.TEXT.value else one for part, one in zip(parts, kind[len(prompt.ids) :])
+    ]
+    segment, names = _segments(prompt.spans, parts)
     return Layout(
         ids=ids,
         n_prompt=len(prompt.ids),
@@ -183,20 +193,33 @@ def lay_out(prompt: Any, reply_ids: Sequence[int], processor: Any) -> Layout:
         clip=clip,
         start_s=start_s,
         end_s=end_s,
-        text=token_texts(processor, ids.tolist()),
-        kind=tuple(token_ids.kind(int(i)).value for i in ids),
+        text=text,
+        kind=tuple(kind),
         turn=_turns(prompt.spans, n),
     )
 
 
-def _segments(spans: Sequence[Any], n: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give every token one segment: the kind of its span, the reply, or the first token on its own."""
-    names = tuple(dict.fromkeys([FIRST, *(span.kind for span in spans), REPLY]))
-    segment = np.full(n, names.index(REPLY), np.int32)
+def _segments(spans: Sequence[Any], parts: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give every token one segment: the kind of its span, its part of the reply, or the first token on its own."""
+    names = tuple(dict.fromkeys([FIRST, *(span.kind for span in spans), REPLY, *parts]))
+    n_prompt = max((span.end for span in spans), default=0)
+    segment = np.array([0] * n_prompt + [names.index(part) for part in parts], np.int32)
     for span in spans:
         segment[span.start : span.end] = names.index(span.kind)
     segment[:1] = names.index(FIRST)
     return segment, names
+
+
+def _reply_parts(texts: Sequence[str], kinds: Sequence[str], prompt: str) -> list[str]:
+    """Say of each reply token whether it belongs to the thought (tags included), the speech codes or the answer."""
+    ends = np.cumsum([len(text) for text in texts])
+    said = "".join(texts)
+    inside = prompt.rfind(THINK_START) > prompt.rfind(THINK_END)
+    opened = inside or said.lstrip().startswith(THINK_START)
+    closed = said.find(THINK_END)
+    until = (len(said) if closed < 0 else closed + len(THINK_END)) if opened else 0
+    parts = [THOUGHT if end - len(text) < until else REPLY for text, end in zip(texts, ends)]
+    return [CODES if kind == Kind.AUDIO_OUT.value else part for part, kind in zip(parts, kinds)]
 
 
 def _turns(spans: Sequence[Any], n: int) -> np.ndarray:
@@ -228,21 +251,33 @@ def token_texts(processor: Any, ids: Sequence[int]) -> tuple[str, ...]:
 # --- (2) budget ---------------------------------------------------------------------------------------------------
 
 
-def predicted_megabytes(layers: int, heads: int, queries: int, columns: int) -> float:
-    """Return the size of the kept arrays in megabytes: float16 [layer, head, query, frame + segment]."""
-    return 2 * layers * heads * queries * columns / 1e6
+def predicted_megabytes(
+    layers: int, heads: int, queries: int, columns: int, *, residual_rows: int = 0, width: int = 0, residual_bytes: int = 2
+) -> float:
+    """Return the size of the kept arrays in megabytes.
+
+    Attention is float16 [layer, head, query, frame + segment]; residuals, if any, are [layer, row, width] with
+    `residual_bytes` for each number, where the rows are the frames and the queries.
+    """
+    return layers * (2 * heads * queries * columns + residual_bytes * residual_rows * width) / 1e6
 
 
-def _check_budget(spec: CaptureSpec, rows: tuple[int, int, int], columns: int) -> None:
-    layers, heads, queries = rows
-    megabytes = predicted_megabytes(layers, heads, queries, columns)
+def _check_budget(spec: CaptureSpec, layout: Layout, *, layers: int, heads: int, width: int) -> None:
+    queries, columns = len(layout.ids) - layout.n_prompt, len(layout.frames) + len(layout.segment_names)
+    rows, n_bytes = queries + len(layout.frames), 4 if spec.residuals == "float32" else 2
+    megabytes = predicted_megabytes(
+        layers, heads, queries, columns, residual_rows=rows, width=width, residual_bytes=n_bytes
+    )
     if megabytes > spec.max_megabytes:
+        kept = f"{layers} layers, {heads} heads, {queries} tokens, {columns} columns"
+        kept += f", residuals of {rows} rows x {width}" if width else ""
         mean = predicted_megabytes(layers, 1, queries, columns)
+        without = "heads='mean', residuals=None" if width else "heads='mean'"
         raise TraceError(
-            "capture the attention of this turn",
-            found=f"{megabytes:,.0f} MB to keep ({layers} layers, {heads} heads, {queries} tokens, {columns} columns)",
+            "capture this turn",
+            found=f"{megabytes:,.0f} MB to keep ({kept})",
             expected=f"at most {spec.max_megabytes:,.0f} MB",
-            todo=f"Use CaptureSpec(heads='mean'), which takes {mean:,.1f} MB, or name fewer layers",
+            todo=f"Use CaptureSpec({without}), which takes {mean:,.1f} MB, or name fewer layers",
         )
 
 
@@ -263,7 +298,7 @@ def _measure(
     before = torch.arange(layout.n_prompt - 1, len(layout.ids) - 1)
     queries = before if spec.offset == "predicts" else before + 1
     reduce = _reducers(layout, heads=spec.heads)
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         with attention_rows(model, queries, reduce, layers=layers, on_layer=on_layer) as rows:
             keep = before.to(device)
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep, **inputs).logits[0]
@@ -301,7 +336,7 @@ def surprise(logits: Tensor, ids: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch dropout off, and give every module its own mode back."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -315,7 +350,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 # --- records ------------------------------------------------------------------------------------------------------
 
 
-def _sound_inputs(processor: Any, prompt: Any) -> dict[str, Tensor]:
+def sound_inputs(processor: Any, prompt: Any) -> dict[str, Tensor]:
     """Return the clips of an encoded prompt as the model wants them."""
     batch = processor.collate([prompt])
     return {name: batch[name] for name in ("wavs", "wav_lens") if name in batch}
