@@ -121,7 +121,7 @@ class CausalConvs(nn.Module):
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Shift and scale what was normalised; shift and scale are [batch, 1, width]."""
+    """Shift and scale what was normalised; shift and scale are [batch or 1, 1, width]."""
     return x * (1 + scale) + shift
 
 
@@ -198,7 +198,7 @@ class DiT(nn.Module):
         Args:
             x: Noisy mel, [batch, bins, frame].
             mu: Mean mel from the encoder, [batch, bins, frame].
-            t: Times, 0 (noise) to 1 (mel), [batch].
+            t: Times, 0 (noise) to 1 (mel), [batch], or one for all, [1].
             speaker: Speaker vector after its affine layer, [batch, bins].
             cond: Mel of the prompt, zeros where it is to be made, [batch, bins, frame].
             mask: True where a frame may see another, [batch or 1, query, key]; None is everywhere, which is right for

@@ -97,7 +97,7 @@ class FlowDecoder(nn.Module):
         def doubled(known: Tensor) -> Tensor:
             return torch.cat([known, torch.zeros_like(known)][:n])
 
-        times = torch.full((n * len(x),), t, dtype=torch.float32, device=x.device)
+        times = torch.full((1,), t, dtype=torch.float32, device=x.device)
         inputs = x.repeat(n, 1, 1), doubled(mu), times, doubled(speaker), doubled(cond)
         if mask is not None and len(mask) > 1:
             mask = mask.repeat(n, 1, 1)
