@@ -178,12 +178,11 @@ def lay_out(prompt: Any, reply_ids: Sequence[int], processor: Any) -> Layout:
             places = span.start + np.flatnonzero(ids[span.start : span.end] == token_ids.audio_patch)
             times = np.array([token_time_s(i) for i in range(len(places))]).reshape(-1, 2) + span.start_s
             clip[places], start_s[places], end_s[places] = span.clip_index, times[:, 0], times[:, 1]
-    text = token_texts(processor, ids.tolist())
-    kind = [token_ids.kind(int(i)).value for i in ids]
-    parts = _reply_parts(text[len(prompt.ids) :], kind[len(prompt.ids) :], "".join(text[: len(prompt.ids)]))
-    kind[len(prompt.ids) :] = [
-        THOUGHT if part == THOUGHT and one == Kind.TEXT.value else one for part, one in zip(parts, kind[len(prompt.ids) :])
-    ]
+    text, kind = token_texts(processor, ids.tolist()), [token_ids.kind(int(i)).value for i in ids]
+    parts = _reply_parts(text, kind, len(prompt.ids))
+    thought = [len(prompt.ids) + place for place, part in enumerate(parts) if part == THOUGHT]
+    for place in thought:
+        kind[place] = THOUGHT if kind[place] == Kind.TEXT.value else kind[place]
     segment, names = _segments(prompt.spans, parts)
     return Layout(
         ids=ids,
@@ -210,16 +209,17 @@ def _segments(spans: Sequence[Any], parts: Sequence[str]) -> tuple[np.ndarray, t
     return segment, names
 
 
-def _reply_parts(texts: Sequence[str], kinds: Sequence[str], prompt: str) -> list[str]:
+def _reply_parts(text: Sequence[str], kind: Sequence[str], n_prompt: int) -> list[str]:
     """Say of each reply token whether it belongs to the thought (tags included), the speech codes or the answer."""
-    ends = np.cumsum([len(text) for text in texts])
-    said = "".join(texts)
+    prompt, reply = "".join(text[:n_prompt]), "".join(text[n_prompt:])
     inside = prompt.rfind(THINK_START) > prompt.rfind(THINK_END)
-    opened = inside or said.lstrip().startswith(THINK_START)
-    closed = said.find(THINK_END)
-    until = (len(said) if closed < 0 else closed + len(THINK_END)) if opened else 0
-    parts = [THOUGHT if end - len(text) < until else REPLY for text, end in zip(texts, ends)]
-    return [CODES if kind == Kind.AUDIO_OUT.value else part for part, kind in zip(parts, kinds)]
+    closed = reply.find(THINK_END)
+    until = 0  # characters of the reply that are thought
+    if inside or reply.lstrip().startswith(THINK_START):
+        until = len(reply) if closed < 0 else closed + len(THINK_END)
+    starts = np.cumsum([0, *map(len, text[n_prompt:])])[:-1]
+    parts = [THOUGHT if start < until else REPLY for start in starts]
+    return [CODES if one == Kind.AUDIO_OUT.value else part for part, one in zip(parts, kind[n_prompt:])]
 
 
 def _turns(spans: Sequence[Any], n: int) -> np.ndarray:
@@ -252,7 +252,14 @@ def token_texts(processor: Any, ids: Sequence[int]) -> tuple[str, ...]:
 
 
 def predicted_megabytes(
-    layers: int, heads: int, queries: int, columns: int, *, residual_rows: int = 0, width: int = 0, residual_bytes: int = 2
+    layers: int,
+    heads: int,
+    queries: int,
+    columns: int,
+    *,
+    residual_rows: int = 0,
+    width: int = 0,
+    residual_bytes: int = 2,
 ) -> float:
     """Return the size of the kept arrays in megabytes.
 
@@ -298,12 +305,41 @@ def _measure(
     before = torch.arange(layout.n_prompt - 1, len(layout.ids) - 1)
     queries = before if spec.offset == "predicts" else before + 1
     reduce = _reducers(layout, heads=spec.heads)
+    sites, places = _residual_places(layout, queries, spec, layers)
     with evaluating(model), torch.inference_mode():
-        with attention_rows(model, queries, reduce, layers=layers, on_layer=on_layer) as rows:
+        with (
+            attention_rows(model, queries, reduce, layers=layers, on_layer=on_layer) as rows,
+            recorded(model, sites, lambda residual: _rounded(residual[0, places.to(device)], spec)) as residuals,
+        ):
             keep = before.to(device)
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep, **inputs).logits[0]
         logprob, entropy = surprise(logits, ids[0, layout.n_prompt :])
-    return {f"attention.{name}": rows.stacked(name) for name in reduce}, logprob, entropy
+    tensors = {f"attention.{name}": rows.stacked(name) for name in reduce}
+    if sites:
+        kept, n_frames = torch.stack([residuals[site] for site in sites]).numpy(), len(layout.frames)
+        tensors |= {"resid_post.audio": kept[:, :n_frames], "resid_post.reply": kept[:, n_frames:]}
+    return tensors, logprob, entropy
+
+
+def _residual_places(
+    layout: Layout, queries: Tensor, spec: CaptureSpec, layers: Sequence[int]
+) -> tuple[list[Site], Tensor]:
+    """Return where residuals are kept: the sites, none if they are not wanted, and the positions, frames first."""
+    sites = [Site("resid_post", layer) for layer in layers] if spec.residuals else []
+    return sites, torch.cat([torch.as_tensor(layout.frames), queries])
+
+
+def _rounded(residual: Tensor, spec: CaptureSpec) -> Tensor:
+    """Return residuals on the CPU in the wanted precision; large models have some that float16 cannot hold."""
+    rounded = residual.to("cpu", getattr(torch, spec.residuals))
+    if not torch.isfinite(rounded).all():
+        raise TraceError(
+            "keep the residual stream",
+            found=f"values up to {float(residual.abs().max()):.3g} in it",
+            expected=f"values that {spec.residuals} can hold",
+            todo="Use CaptureSpec(residuals='float32')",
+        )
+    return rounded
 
 
 def _reducers(layout: Layout, *, heads: str) -> dict[str, Callable[[Tensor], Tensor]]:

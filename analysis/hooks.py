@@ -1,4 +1,10 @@
-"""The only place where a network is hooked: read attention rows out of a decoder that runs as it always does.
+"""The only place where a network is hooked: read attention rows, read activations, and put others in their place.
+
+`taps` and `recorded` work at a `Site`, an activation under its TransformerLens name. What a tap returns takes the
+activation's place in this run; a tap that returns nothing only looks:
+
+    resid_pre -+--> q k v -> z -> attn_out --+-- resid_mid -+--> mlp_post -> mlp_out --+-- resid_post
+               +-----------------------------+              +------------------------+
 
 Attention weights are never asked of the model. It keeps its fast kernel, which does not even form them; instead the
 query and key projections are overheard, and of the square
@@ -10,8 +16,8 @@ query and key projections are overheard, and of the square
      wanted -> p+1   [ * * * * * * * * * ]
               ...
 
-only the wanted rows are made again, layer by layer, and reduced at once to what shall be kept. Nothing a hook does
-can change the run: outputs are read, never returned. Hooks are removed when the body ends, also by an error.
+only the wanted rows are made again, layer by layer, and reduced at once to what shall be kept. Looking changes
+nothing: outputs are read, never returned. Hooks are removed when the body ends, also by an error.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +38,166 @@ Reducer = Callable[[Tensor], Tensor]
 """Attention rows [head, query, key] in float32, each row summing to 1 -> what to keep, [head, query, ...]."""
 MAX_BLOCK_ELEMENTS = 2**24
 """Weights made at once, 64 MiB in float32; more queries than that are done in blocks."""
+
+Tap = Callable[[Tensor], Tensor | None]
+"""Sees an activation [batch, position, width], or [batch, position, head, width] at q, k, v and z; what it returns
+takes the activation's place, and may have more rows in its batch when there was one."""
+
+
+class Site(NamedTuple):
+    """One activation of the network."""
+
+    name: str
+    """resid_pre, resid_mid, resid_post, attn_out, mlp_out, mlp_post (the neurons), q, k, v, z; or `out`, what the
+    encoder or the adaptor gives in the end."""
+    layer: int = 0
+    """Layer, counted from 0; `out` has none."""
+    part: Literal["encoder", "adaptor", "decoder"] = "decoder"
+
+
+class _Place(NamedTuple):
+    """Where in a Hugging Face module an activation is."""
+
+    module: Callable[[nn.Module], nn.Module]
+    """Layer -> the module that takes it in or gives it out."""
+    end: Literal["in", "out"]
+    by_head: bool = False
+
+
+_PLACES = {
+    "decoder": {
+        "resid_pre": _Place(lambda layer: layer, "in"),
+        "resid_mid": _Place(lambda layer: layer.post_attention_layernorm, "in"),
+        "resid_post": _Place(lambda layer: layer, "out"),
+        "attn_out": _Place(lambda layer: layer.self_attn, "out"),
+        "mlp_out": _Place(lambda layer: layer.mlp, "out"),
+        "mlp_post": _Place(lambda layer: layer.mlp.down_proj, "in"),
+        "q": _Place(lambda layer: layer.self_attn.q_proj, "out", True),
+        "k": _Place(lambda layer: layer.self_attn.k_proj, "out", True),
+        "v": _Place(lambda layer: layer.self_attn.v_proj, "out", True),
+        "z": _Place(lambda layer: layer.self_attn.o_proj, "in", True),
+    },
+    "encoder": {
+        "resid_pre": _Place(lambda layer: layer, "in"),
+        "resid_mid": _Place(lambda layer: layer.mlp_ln, "in"),
+        "resid_post": _Place(lambda layer: layer, "out"),
+        "attn_out": _Place(lambda layer: layer.attn, "out"),
+        "mlp_out": _Place(lambda layer: layer.mlp, "out"),
+        "mlp_post": _Place(lambda layer: layer.mlp[2], "in"),
+        "z": _Place(lambda layer: layer.attn.out, "in", True),
+        "out": _Place(lambda encoder: encoder.after_norm, "out"),
+    },
+    "adaptor": {"out": _Place(lambda adaptor: adaptor, "out")},
+}
+"""The map between TransformerLens names and Hugging Face modules."""
+
+
+@contextmanager
+def taps(model: nn.Module, at: Mapping[Site, Tap]) -> Iterator[None]:
+    """Show activations to functions while the body runs the model, and let them put others in their place.
+
+        with taps(model, {Site("z", 3): lambda z: z * mask}):      # heads of layer 3, [batch, position, head, width]
+            logits = model(**inputs).logits
+
+    Args:
+        model: A StepAudio2ForCausalLM; for decoder sites also a Qwen2ForCausalLM or a Qwen2Model.
+        at: Site -> what shall see the activation there, each time the model comes by.
+
+    Raises:
+        TraceError: If the model has no such site.
+    """
+    places = {site: _find(model, site) for site in at}
+    handles: list[Any] = []
+    try:
+        for site, (module, end, n_heads) in places.items():
+            if end == "in":
+                handles.append(module.register_forward_pre_hook(_tap_input(at[site], n_heads)))
+            else:
+                handles.append(module.register_forward_hook(_tap_output(at[site], n_heads)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def recorded(
+    model: nn.Module, sites: Sequence[Site], keep: Callable[[Tensor], Tensor] = Tensor.detach
+) -> Iterator[dict[Site, Tensor]]:
+    """Collect activations while the body runs the model; of each what `keep` returns, by site, of the last run."""
+    found: dict[Site, Tensor] = {}
+
+    def listener(site: Site) -> Tap:
+        def listen(activation: Tensor) -> None:
+            found[site] = keep(activation)
+
+        return listen
+
+    with taps(model, {site: listener(site) for site in sites}):
+        yield found
+
+
+def n_layers(model: nn.Module, part: str = "decoder") -> int:
+    """Return how many layers the decoder or the encoder has."""
+    return len(decoder_of(model).layers if part == "decoder" else model.encoder.blocks)
+
+
+def unembed(model: nn.Module, residual: Tensor) -> Tensor:
+    """Return the logits of a residual stream, [..., vocabulary]: the model's own last norm and unembedding."""
+    return model.lm_head(decoder_of(model).norm(residual))
+
+
+def _find(model: nn.Module, site: Site) -> tuple[nn.Module, str, int | None]:
+    """Return the module of a site, which end of it, and how many heads to unfold."""
+    place = _PLACES.get(site.part, {}).get(site.name)
+    if place is None:
+        known = {part: list(names) for part, names in _PLACES.items()}
+        raise _no_site(f"a site {tuple(site)}", f"one of {known}")
+    if site.part == "decoder":
+        whole, layers = decoder_of(model), decoder_of(model).layers
+    else:
+        whole = getattr(model, {"encoder": "encoder", "adaptor": "adapter"}[site.part], None)
+        if whole is None:
+            raise _no_site(f"a {type(model).__name__} without {site.part}", "a Step-Audio 2 model")
+        layers = getattr(whole, "blocks", ())
+    if site.name == "out":
+        return place.module(whole), place.end, None
+    if not 0 <= site.layer < len(layers):
+        raise _no_site(f"{site.part} layer {site.layer}", f"layers 0 to {len(layers) - 1}")
+    layer = layers[site.layer]
+    return place.module(layer), place.end, _n_heads(layer, site.name) if place.by_head else None
+
+
+def _n_heads(layer: nn.Module, name: str) -> int:
+    if hasattr(layer, "attn"):
+        return layer.attn.n_heads
+    config = layer.self_attn.config
+    return config.num_key_value_heads if name in ("k", "v") else config.num_attention_heads
+
+
+def _tap_input(tap: Tap, n_heads: int | None) -> Callable:
+    def hook(_module: nn.Module, args: tuple) -> tuple | None:
+        changed = _show(tap, args[0], n_heads)
+        return None if changed is None else (changed, *args[1:])
+
+    return hook
+
+
+def _tap_output(tap: Tap, n_heads: int | None) -> Callable:
+    def hook(_module: nn.Module, _args: tuple, output: Any) -> Any:
+        several = isinstance(output, tuple)
+        changed = _show(tap, output[0] if several else output, n_heads)
+        if changed is None:
+            return None
+        return (changed, *output[1:]) if several else changed
+
+    return hook
+
+
+def _show(tap: Tap, activation: Tensor, n_heads: int | None) -> Tensor | None:
+    """Show an activation to its tap, heads on an axis of their own, and fold back what it returns."""
+    changed = tap(activation if n_heads is None else activation.unflatten(-1, (n_heads, -1)))
+    return changed if changed is None or n_heads is None else changed.flatten(-2)
 
 
 @dataclass
@@ -213,6 +379,11 @@ def _masked(scores: Tensor, positions: Tensor, attention: nn.Module, mask: Tenso
 def _refuse_cached_keys(cache: Any, layer: int, n_keys: int) -> None:
     if cache is not None and cache.get_seq_length(layer) != n_keys:
         raise _refusal("a pass that continues a cache", "a pass over the whole sequence (teacher forcing)")
+
+
+def _no_site(found: str, expected: str) -> TraceError:
+    todo = "Name sites with `Site`; `n_layers` counts layers."
+    return TraceError("find an activation", found=found, expected=expected, todo=todo)
 
 
 def _refusal(found: str, expected: str) -> TraceError:

@@ -67,6 +67,8 @@ class Statistic:
     """How many observations the values were estimated from."""
     notes: Mapping[str, object] = field(default_factory=dict)
     """How it was computed: JSON-able facts a reader needs to repeat it."""
+    texts: np.ndarray | None = None
+    """Words that belong to each value, such as the token it is the probability of, str, shaped like `values`."""
 
     def __post_init__(self) -> None:
         for name in ("values", "low", "high"):
@@ -78,6 +80,10 @@ class Statistic:
             raise _refusal(f"values {self.values.shape} on axes {[(a.name, len(a)) for a in self.axes]}")
         if (self.low is None) != (self.high is None):
             raise _refusal("only one end of an interval")
+        if self.texts is not None:
+            object.__setattr__(self, "texts", np.asarray(self.texts, dtype=np.str_))
+            if self.texts.shape != self.values.shape:
+                raise _refusal(f"values {self.values.shape} with texts {self.texts.shape}")
         if self.low is not None and not self.low.shape == self.high.shape == self.values.shape:
             raise _refusal(f"values {self.values.shape} with an interval {self.low.shape} to {self.high.shape}")
 
@@ -108,6 +114,7 @@ class Statistic:
                 for a in self.axes
             ],
             "notes": dict(self.notes),
+            "texts": None if self.texts is None else self.texts.tolist(),
         }
 
 
@@ -123,16 +130,34 @@ class Effect:
     """Its value with the intervention at each place, float64, one dimension for each axis of `index`."""
     index: tuple[Axis, ...]
     """The places: (layer, position), (time,) ..."""
+    reference: float | None = None
+    """Its value in the run that was patched from; None where there is no such run."""
+    notes: Mapping[str, object] = field(default_factory=dict)
+    """How it was computed: JSON-able facts a reader needs to repeat it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patched", np.asarray(self.patched, dtype=np.float64))
+        object.__setattr__(self, "index", tuple(self.index))
         if self.patched.shape != tuple(len(axis) for axis in self.index):
             raise _refusal(f"effects {self.patched.shape} on axes {[(a.name, len(a)) for a in self.index]}")
 
     @property
     def change(self) -> Statistic:
         """Patched minus baseline, as the Statistic that figures draw."""
-        return Statistic(f"change of {self.metric}", self.patched - self.baseline, self.index)
+        return Statistic(f"change of {self.metric}", self.patched - self.baseline, self.index, notes=self.notes)
+
+    @property
+    def recovered(self) -> Statistic:
+        """How much of the way from the baseline to the reference each place goes: 0 none, 1 all of it."""
+        if self.reference is None or abs(self.reference - self.baseline) < 1e-9:
+            raise TraceError(
+                f"say which share of the {self.metric} was recovered",
+                found=f"a baseline of {self.baseline:.4g} and a reference of {self.reference}",
+                expected="two runs with different values",
+                todo="Choose a pair that the model answers differently, or look at `change`.",
+            )
+        share = (self.patched - self.baseline) / (self.reference - self.baseline)
+        return Statistic(f"share of {self.metric} recovered", share, self.index, unit="share", notes=self.notes)
 
 
 def _plain(values: np.ndarray | None) -> object:

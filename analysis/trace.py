@@ -33,8 +33,11 @@ TOKEN_KINDS = tuple(kind.value for kind in Kind) + ("thought", "tool")
 TENSOR_AXES = {
     "attention.audio": ("layer", "head", "query", "frame"),
     "attention.segments": ("layer", "head", "query", "segment"),
+    "resid_post.audio": ("layer", "frame", "width"),
+    "resid_post.reply": ("layer", "query", "width"),
 }
-"""Every tensor a trace may hold, with its axes. Both are shares of one attention row, 0..1; the segments sum to 1."""
+"""Every tensor a trace may hold, with its axes. Attention is in shares of one row, 0..1; the segments sum to 1. The
+residual stream after each layer is there on request; its reply rows are those whose attention is kept."""
 SHARE_TOLERANCE = 5e-3
 """How far a row kept in float16 may be from summing to 1."""
 
@@ -54,6 +57,8 @@ class CaptureSpec:
     the token came out, and answers "which sound did this word come from?". `reads`: the row of the token's own
     position, where the model looks after it has read the token, on the way to the next one.
     """
+    residuals: Literal["float16", "float32"] | None = None
+    """Also keep the residual stream after each layer, at the audio positions and the reply rows, this precisely."""
     max_megabytes: float = 512.0
     """Refuse to capture more than this, in megabytes (10^6 bytes) of kept arrays."""
 
@@ -67,13 +72,15 @@ class CaptureSpec:
             )
             and self.heads in ("all", "mean")
             and self.offset in ("predicts", "reads")
+            and self.residuals in (None, "float16", "float32")
             and self.max_megabytes > 0
         )
         if not good:
             raise TraceError(
                 "make a CaptureSpec",
                 found=repr(self),
-                expected="layers rising from 0, heads all or mean, offset predicts or reads, a positive limit",
+                expected="layers rising from 0, heads all or mean, offset predicts or reads, residuals None, float16 "
+                "or float32, a positive limit",
                 todo="Correct the fields.",
             )
 
@@ -168,6 +175,8 @@ class TraceMeta:
     """Length of the head axis; 1 when heads were averaged."""
     segments: tuple[str, ...]
     """Names along the segment axis; every token belongs to one."""
+    width: int = 0
+    """Width of the residual stream, where it was kept; else 0."""
     clips: tuple[str, ...] = ()
     """Names of the input clips as people gave them; clip k is `audio["input_k"]`."""
     capture: CaptureSpec = field(default_factory=CaptureSpec)
@@ -192,11 +201,12 @@ class TraceMeta:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         heads = tuple((int(layer), int(head)) for layer, head in self.alignment_heads)
         object.__setattr__(self, "alignment_heads", heads)
-        good = self.n_prompt >= 1 and self.n_heads >= 1 and len(set(self.segments)) == len(self.segments) >= 1
+        distinct = len(set(self.segments)) == len(self.segments) >= 1
+        good = self.n_prompt >= 1 and self.n_heads >= 1 and self.width >= 0 and distinct
         _require(
             good,
-            f"n_prompt {self.n_prompt}, n_heads {self.n_heads}, segments {self.segments}",
-            "at least one prompt token and one head, and distinct segment names",
+            f"n_prompt {self.n_prompt}, n_heads {self.n_heads}, width {self.width}, segments {self.segments}",
+            "at least one prompt token and one head, a width of 0 or more, and distinct segment names",
         )
 
 
@@ -250,6 +260,7 @@ class Trace:
             "query": self.n_reply,
             "frame": len(self.frames),
             "segment": len(self.meta.segments),
+            "width": self.meta.width,
         }
 
     def _check_tokens(self) -> None:
@@ -271,6 +282,9 @@ class Trace:
         good = tensor.shape == wanted and tensor.dtype in (np.float16, np.float32)
         _require(good, f"{name} {tensor.dtype} {tensor.shape}", f"float16 or float32 {TENSOR_AXES[name]} = {wanted}")
         if not tensor.size:
+            return
+        if name.startswith("resid"):
+            _require(bool(np.isfinite(tensor).all()), f"{name} with NaN or infinity", "finite numbers")
             return
         low, high = float(tensor.min()), float(tensor.max())
         _require(low >= 0 and high <= 1 + SHARE_TOLERANCE, f"{name} from {low:.4g} to {high:.4g}", "shares from 0 to 1")

@@ -11,6 +11,7 @@ from analysis.capture import capture_trace
 from analysis.trace import CaptureSpec, Trace
 from analysis.trace_file import load_trace, save_trace
 from model.audio import Waveform
+from model.chat import Text
 from model.errors import TraceError
 from model.events import AudioDelta, TextDelta, TurnDone
 
@@ -210,3 +211,75 @@ def test_surprise_of_a_hand_worked_distribution():
     logprob, entropy = capture.surprise(logits, torch.tensor([1, 0]))
     np.testing.assert_allclose(logprob, [np.log(0.25), 0], atol=1e-6)
     np.testing.assert_allclose(entropy, [1.5 * np.log(2), 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_residuals_are_those_of_the_model_and_survive_the_disk(
+    tiny_loaded, heard, reply, whole_input, precision, tmp_path
+):
+    spec = CaptureSpec(layers=(0, 2), residuals=precision)
+    trace = capture_trace(tiny_loaded, heard, reply, spec=spec)
+    states = forward(tiny_loaded.model, whole_input, output_hidden_states=True).hidden_states
+    norm = tiny_loaded.model.model.norm
+    for place, rows in (("audio", trace.frames.token), ("reply", np.array(trace.reply) - 1)):
+        kept = trace.tensors[f"resid_post.{place}"]
+        assert kept.shape == (2, len(rows), 32) and kept.dtype == precision
+        close = {"rtol": 1e-5, "atol": 1e-5} if precision == "float32" else {"rtol": 1e-3, "atol": 1e-3}
+        np.testing.assert_allclose(kept[0], states[1][0, rows], **close)
+        last = norm(torch.tensor(kept[1]).float()).detach().numpy()  # transformers gives the last one normalised
+        np.testing.assert_allclose(last, states[3][0, rows], atol=1e-4 if precision == "float32" else 2e-2)
+    save_trace(tmp_path / "turn.zip", trace)
+    again = load_trace(tmp_path / "turn.zip")
+    np.testing.assert_array_equal(again.tensors["resid_post.audio"], trace.tensors["resid_post.audio"])
+    assert again.meta == trace.meta
+
+
+def test_residuals_cost_what_was_predicted_and_change_nothing(tiny_loaded, heard, reply, trace, monkeypatch):
+    with_them = capture_trace(tiny_loaded, heard, reply, spec=CaptureSpec(residuals="float16"))
+    np.testing.assert_array_equal(with_them.tensors["attention.audio"], trace.tensors["attention.audio"])
+    np.testing.assert_array_equal(with_them.tokens.logprob, trace.tokens.logprob)
+    kept = sum(tensor.nbytes for tensor in with_them.tensors.values()) / 1e6
+    columns, rows = len(trace.frames) + len(trace.meta.segments), len(trace.frames) + len(reply)
+    predicted = capture.predicted_megabytes(3, 4, len(reply), columns, residual_rows=rows, width=32)
+    assert predicted == pytest.approx(kept)
+    monkeypatch.setattr(tiny_loaded.model, "forward", None)
+    with pytest.raises(TraceError, match=r"residuals of \d+ rows x 32.*residuals=None"):
+        capture_trace(
+            tiny_loaded, heard, reply, spec=CaptureSpec(residuals="float32", max_megabytes=2 * rows * 32 * 3 / 1e6)
+        )
+
+
+def test_a_residual_beyond_float16_is_refused_and_kept_in_float32(tiny_loaded, heard, reply):
+    """Large models have a few numbers in the hundred thousands."""
+    from analysis.hooks import Site, taps
+
+    large = {Site("resid_pre", 0): lambda residual: residual + 1e5}
+    with taps(tiny_loaded.model, large):
+        kept = capture_trace(tiny_loaded, heard, reply, spec=CaptureSpec(residuals="float32"))
+        assert kept.tensors["resid_post.audio"].max() > 9e4
+        with pytest.raises(TraceError, match="float16 can hold.*float32"):
+            capture_trace(tiny_loaded, heard, reply, spec=CaptureSpec(residuals="float16"))
+
+
+def test_thought_and_codes_are_segments_of_their_own(tiny_loaded, heard):
+    encode, ids = tiny_loaded.processor.encode_text, tiny_loaded.processor.ids
+    reply = [*encode("<think>hm</think> good"), ids.id_of(3), ids.id_of(4), ids.eot]
+    trace = capture_trace(tiny_loaded, heard, reply)
+    assert trace.meta.segments[-3:] == ("reply", "thought", "codes")
+    by_segment = dict.fromkeys(trace.meta.segments, "")
+    for place in trace.reply:
+        by_segment[trace.meta.segments[trace.tokens.segment[place]]] += trace.tokens.text[place]
+    assert by_segment["thought"] == "<think>hm</think>" and by_segment["codes"] == "<audio_3><audio_4>"
+    assert by_segment["reply"] == " good<|EOT|>"
+    assert {trace.tokens.kind[place] for place in trace.reply} == {"thought", "text", "audio_out", "special"}
+    assert "".join(t for t, k in zip(trace.tokens.text, trace.tokens.kind) if k == "thought") == "<think>hm</think>"
+
+
+def test_a_thought_opened_in_the_prompt_goes_on_in_the_reply(tiny_loaded, heard):
+    encode = tiny_loaded.processor.encode_text
+    open_turn = replace(heard[-1], parts=(Text("<think>\n"),))
+    trace = capture_trace(tiny_loaded, (*heard[:-1], open_turn), encode("hm</think>good"))
+    names = [trace.meta.segments[trace.tokens.segment[place]] for place in trace.reply]
+    assert names[0] == "thought" and names[-1] == "reply"
+    unfinished = capture_trace(tiny_loaded, (*heard[:-1], open_turn), encode("hm"))
+    assert {unfinished.meta.segments[unfinished.tokens.segment[place]] for place in unfinished.reply} == {"thought"}

@@ -24,6 +24,7 @@ def test_axes_follow_from_tokens_and_meta(trace):
         "query": len(ENGLISH) + 1,
         "frame": trace.tokens.kind.count("audio_in"),
         "segment": len(SEGMENTS),
+        "width": 0,
     }
     assert trace.reply_text == "".join(ENGLISH)
     assert np.all(np.diff(trace.frames.centre_s) > 0)
