@@ -27,7 +27,6 @@ def test_attention_is_its_definition(start, n, runs):
     distances = build_distances(start, n, runs, like=x)
     memory = None
     if len(keys) > n:
-        old, _ = torch.randn(1), None
         k, v = attention._heads(attention.linear_k(x)), attention._heads(attention.linear_v(x))
         old = torch.cat([k, v], dim=-1)[None, :, :, :-n]
         memory = AttentionMemory(None, old[..., :1, :], old[..., 1:, :])
