@@ -7,7 +7,9 @@
     ├── ConversationError   (also ValueError)   messages make no valid conversation
     ├── OptionsError        (also ValueError)   options contradict each other
     ├── TraceError          (also ValueError)   a saved trace cannot be read or used
-    └── BackendError                            the thing that produces turns failed
+    ├── BackendError                            the thing that produces turns failed
+    └── ToolError                               a tool of the assistant cannot do what was asked
+        └── NetworkDown                         ... because nothing out there can be reached
 
 A message says what was tried, what was found, what was expected and what to do:
 
@@ -68,6 +70,14 @@ class TraceError(StepAudioError, ValueError):
 
 class BackendError(StepAudioError):
     """The thing that produces turns failed or cannot do what was asked."""
+
+
+class ToolError(StepAudioError):
+    """A tool of the assistant was called wrongly, or cannot give a result."""
+
+
+class NetworkDown(ToolError):
+    """A tool needs the network, and no way out was found."""
 
 
 def _sentence(text: str) -> str:

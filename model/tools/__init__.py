@@ -1,0 +1,1 @@
+"""What the assistant can do besides talking: the clock, the weather, a search, another voice."""
