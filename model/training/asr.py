@@ -251,6 +251,14 @@ class ASRStage:
         return {"dev_wer_en": rates.get("en", np.nan), "dev_cer_zh": rates.get("zh", np.nan)}
 
 
+def _go_on(stage: ASRStage, processor: StepAudio2Processor, folder: Path, *, keep_encoder: bool) -> None:
+    heard = {name: value.clone() for name, value in stage.model.encoder.state_dict().items()}
+    known = carry_over(stage.model, processor.tokenizer, folder)
+    logger.info("went on from %s: %d of %d tokens known", folder, known, len(processor.tokenizer))
+    if keep_encoder:
+        stage.model.encoder.load_state_dict(heard)
+
+
 def train(args: argparse.Namespace) -> Path:
     """Run the stage and write the checkpoint folder."""
     torch.manual_seed(args.seed)
@@ -271,8 +279,7 @@ def train(args: argparse.Namespace) -> Path:
         short_share=0.0 if args.init else SHORT_SHARE,
     )
     if args.init:
-        known = carry_over(stage.model, processor.tokenizer, args.init)
-        logger.info("went on from %s: %d of %d tokens known", args.init, known, len(processor.tokenizer))
+        _go_on(stage, processor, args.init, keep_encoder=not fresh_heads)
     average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     stage.module.load_state_dict(average.values)
     logger.info("averaged weights: %s", stage.report())
@@ -285,7 +292,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Flags of the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", type=Path, default=Path("runs/encoder/encoder.pt"))
-    parser.add_argument("--init", type=Path, help="checkpoint folder to go on from, instead of a new decoder")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="checkpoint folder to take adaptor and decoder from, and the encoder too if --encoder is not there",
+    )
     parser.add_argument(
         "--augment", action=argparse.BooleanOptionalAction, default=True,
         help="blank and blur mels on the fly; short runs that still underfit do better without",

@@ -70,7 +70,7 @@ def warp_bands(mel: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _augmented(mel: np.ndarray, noises: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    if noises and rng.random() < 0.2:
+    if noises and rng.random() < 0.1:
         noise = np.asarray(noises[rng.integers(len(noises))], dtype=np.float32)
         start = int(rng.integers(len(noise)))
         noise = np.resize(np.roll(noise, -start, axis=0), mel.shape)
@@ -79,7 +79,7 @@ def _augmented(mel: np.ndarray, noises: Sequence[np.ndarray], rng: np.random.Gen
         mel = warp_bands(mel, rng.uniform(0.9, 1.12))
     if rng.random() < 0.3:  # a tilted microphone: a slow slope over the bands
         mel = mel + np.linspace(-1, 1, mel.shape[1], dtype=np.float32) * rng.uniform(-0.12, 0.12)
-    return spec_augment(mel, rng) if rng.random() < 0.7 else mel
+    return spec_augment(mel, rng) if rng.random() < 0.25 else mel
 
 
 def collate(

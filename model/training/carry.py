@@ -1,4 +1,4 @@
-"""Go on from earlier weights although the tokenizer was made anew: tokens are matched by their text, not by their id."""
+"""Go on from earlier weights with another tokenizer: tokens are matched by their text, not by their id."""
 
 from pathlib import Path
 

@@ -194,6 +194,14 @@ class EncoderStage:
         return {"dev_symbol_error": symbol_error_rate(self.module, self.corpus, self.watched, self.device)}
 
 
+def load_matching(listener: Listener, path: Path) -> list[str]:
+    """Take over what an earlier run's file has in the same shape; returns the names of what starts anew."""
+    saved, own = torch.load(path, weights_only=True)["listener"], listener.state_dict()
+    fitting = {name: value for name, value in saved.items() if name in own and own[name].shape == value.shape}
+    listener.load_state_dict({**own, **fitting})
+    return sorted(own.keys() - fitting.keys())
+
+
 def train(args: argparse.Namespace) -> Path:
     """Run the stage; returns the file of the averaged encoder weights."""
     device = loop.pick_device(args.device)
@@ -201,6 +209,10 @@ def train(args: argparse.Namespace) -> Path:
     run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
     rng = np.random.default_rng([args.seed, run.resumed_step()])
     stage = EncoderStage(Corpus(args.corpus), llm_dim=args.llm_dim, frames=args.frames, device=device, rng=rng)
+    if args.init:
+        logger.info(
+            "went on from %s; new: %s", args.init, ", ".join(load_matching(stage.module, args.init)) or "nothing"
+        )
     average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     path = run.folder / "encoder.pt"
     torch.save({"listener": average.values, "classes": stage.classes, "llm_dim": args.llm_dim}, path)
@@ -213,6 +225,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Flags of the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llm-dim", type=int, default=HIDDEN_SIZE, help="width of the decoder it will feed")
+    parser.add_argument("--init", type=Path, help="encoder.pt of an earlier run to go on from")
     loop.add_flags(parser, run=Path("runs/encoder"), peak_lr=1e-3)
     return parser
 

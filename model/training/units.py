@@ -1,14 +1,15 @@
-"""The symbols that the encoder is trained to spell (CTC): English letters and Mandarin initials and toned finals.
+"""The symbols that the encoder is trained to spell (CTC): English phonemes, and Mandarin initials and toned finals.
 
 They exist in training only; the model itself never sees them. Pinyin lets words that were recorded with one character
-teach every character that sounds the same.
+teach every character that sounds the same; phonemes do so for English letters (`phonemes` says what that is worth).
 """
 
 import re
 from functools import cache
 
+from model.training.phonemes import PHONEMES, pronounce_word
+
 BLANK = 0
-_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz' ")
 _INITIALS = tuple("b p m f d t n l g k h j q x zh ch sh r z c s y w".split())
 _FINALS = tuple(
     "a o e i u v ai ei ui ao ou iu ie ve er an en in un vn ang eng ing ong ia iao ian iang iong ua uo uai uan uang ue "
@@ -21,7 +22,7 @@ _HANZI = re.compile(r"[一-鿿]+")
 @cache
 def symbols() -> tuple[str, ...]:
     """Every symbol; index 0 is the CTC blank."""
-    return ("<blank>", *_LETTERS, *(f"{i}-" for i in _INITIALS), *(f"{f}{t}" for f in _FINALS for t in range(1, 6)))
+    return ("<blank>", *PHONEMES, *(f"{i}-" for i in _INITIALS), *(f"{f}{t}" for f in _FINALS for t in range(1, 6)))
 
 
 @cache
@@ -29,10 +30,15 @@ def _index() -> dict[str, int]:
     return {symbol: i for i, symbol in enumerate(symbols())}
 
 
+@cache
+def _pronounced(text: str) -> tuple[int, ...]:
+    words = re.sub(r"[^a-z' ]+", " ", text.lower()).split()
+    return tuple(_index()[phoneme] for word in words for phoneme in pronounce_word(word))
+
+
 def english_units(text: str) -> list[int]:
-    """Ids of the letters of `text` (case and punctuation ignored)."""
-    plain = re.sub(r"[^a-z' ]+", " ", text.lower())
-    return [_index()[c] for c in re.sub(r"\s+", " ", plain).strip()]
+    """Ids of the phonemes of `text`, word by word (needs espeak-ng; case and punctuation ignored)."""
+    return list(_pronounced(text))
 
 
 def syllable_units(syllable: str) -> list[int]:
@@ -67,7 +73,6 @@ def units(text: str, language: str) -> list[int]:
 
 
 def greedy_symbols(ids: list[int]) -> str:
-    """Spell a frame-wise best path: repeats merged, blanks removed; pinyin symbols are set apart by spaces."""
+    """Spell a frame-wise best path: repeats merged, blanks removed, symbols set apart by spaces."""
     merged = [i for k, i in enumerate(ids) if i != BLANK and (k == 0 or ids[k - 1] != i)]
-    names = [symbols()[i] for i in merged]
-    return "".join(n if len(n) == 1 else f"{n} " for n in names).strip()
+    return " ".join(symbols()[i] for i in merged)
