@@ -74,11 +74,9 @@ class Tape:
         left, right = (2 * pad, 0) if causal else (pad, pad)
         x = _join(self.recall(x.new_zeros(*x.shape[:2], left)), x)
         x = F.pad(x, (0, right)) if self.last and right else x
-        n_out = (x.shape[-1] - dilation * (layer.kernel_size[0] - 1) - 1) // stride + 1
+        n_out = max(0, (x.shape[-1] - dilation * (layer.kernel_size[0] - 1) - 1) // stride + 1)
         self.keep(x[..., n_out * stride :])
-        if n_out < 1:
-            return x.new_zeros(x.shape[0], layer.out_channels, 0)
-        return F.conv1d(x, weight, bias, stride, 0, dilation)
+        return F.conv1d(x, weight, bias, stride, 0, dilation) if n_out else x.new_zeros(len(x), len(weight), 0)
 
     def conv_transposed(self, layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
         """Run a transposed convolution over the next piece, [batch, channel, time]."""
@@ -110,9 +108,9 @@ class Tape:
     def windows(self, x: Tensor, size: int, hop: int) -> Tensor:
         """Cut windows out of the next piece, [..., time] -> [..., window, size]."""
         x = _join(self.recall(x[..., :0]), x)
-        n_windows = (x.shape[-1] - size) // hop + 1
+        n_windows = max(0, (x.shape[-1] - size) // hop + 1)
         self.keep(x[..., n_windows * hop :])
-        return x.unfold(-1, size, hop)
+        return x.unfold(-1, size, hop) if n_windows else x.new_zeros(*x.shape[:-1], 0, size)
 
     def mirror(self, x: Tensor, before: int, after: int) -> Tensor:
         """Continue the signal beyond its two ends by its mirror image, [batch, channel, time]."""
