@@ -1,5 +1,7 @@
 """The tokenizer learns invented words, its codes stay varied, and what ships is what was trained."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def test_a_few_steps_lower_the_loss_and_keep_the_codes_varied(stage):
         loop.step_optimizer(loss, optimizer, 4e-3)
         seen.append(numbers)
     assert seen[-1]["ctc"] < 0.6 * seen[0]["ctc"] and seen[-1]["sound"] < 0.8 * seen[0]["sound"]
-    assert seen[-1]["batch_perplexity"] > 8  # six letters and their borders
+    assert seen[-1]["batch_perplexity"] > 8  # six syllables and their borders
 
 
 def test_folding_changes_no_code(stage):
@@ -103,7 +105,7 @@ def test_clips_of_both_kinds_stand_side_by_side(whistled, tmp_path):
     mel.tofile(tmp_path / "shard_0007.f16")
     other = Corpus(tmp_path / "nothing")
     other.folder = tmp_path
-    row = Row(Clip("o", "world", "en", "ab"), 7, 0, len(mel), len(sound.samples))
+    row = Row(Clip("o", "world", "pinyin", "ba1"), 7, 0, len(mel), len(sound.samples))
     both = [Heard(other, row), Heard(whistled, whistled.rows[0])]
     assert both[0].frames == both[1].frames == len(sound.samples) // 160
     mels, lens = hearing.collate(both)
@@ -116,3 +118,13 @@ def test_nano_fits_its_budget():
     with torch.device("meta"):
         tokenizer = st.SpeechTokenizer(sizes.TOKENIZER)
     assert sum(p.numel() for p in tokenizer.parameters()) < 1.2e6
+
+
+def test_the_command_writes_a_tokenizer_and_its_numbers(whistled, tmp_path):
+    (whistled.folder / "test").symlink_to(whistled.folder)
+    flags = ["--corpus", str(whistled.folder), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    path = st.train(st.build_parser().parse_args([*flags, "--steps", "2", "--frames", "900", "--device", "cpu"]))
+    tokenizer = st.load(path.parent)
+    assert tokenizer.config == sizes.TOKENIZER and path.stat().st_size < 2.4e6
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert set(found) == {"watched", "test_pinyin"} and 0 < found["test_pinyin"]["used"] <= 1
