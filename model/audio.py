@@ -372,6 +372,11 @@ def save_waveform(path: str | os.PathLike, waveform: Waveform) -> None:
         ) from error
 
 
+def to_pcm16(waveform: Waveform) -> bytes:
+    """Return 16-bit little-endian samples as the official client sends them: clipped, times 32767, cut towards zero."""
+    return (np.clip(waveform.samples, -1.0, 1.0) * np.float32(32767)).astype("<i2").tobytes()
+
+
 def quality_note(waveform: Waveform) -> str | None:
     """Say in a few words what will keep a sound from being understood; None if nothing stands out.
 

@@ -13,14 +13,15 @@ import hashlib
 import json
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 from transformers import GenerationConfig
 
@@ -33,9 +34,15 @@ from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.placement import choose_placement
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks.prompts import ASR
+from model.weight_files import differences, read_shapes, some
+
+if TYPE_CHECKING:
+    from model.token2wav.token2wav import Token2Wav
 
 NANO = "nano"
 NANO_DIR = Path(__file__).parent / "nano"
+VOICE_FOLDER = "token2wav"
+"""Folder of a checkpoint in which everything after the decoder lies."""
 INDEX_NAME, WEIGHTS_NAME = "model.safetensors.index.json", "model.safetensors"
 COPY_AGAIN = "Use a Step-Audio 2 checkpoint, or copy it again."
 MIN_LOGIT_SHIFT = 1e-3
@@ -86,6 +93,35 @@ class LoadedModel:
     model: StepAudio2ForCausalLM
     processor: StepAudio2Processor
     info: ModelInfo
+    _parts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def has_voice(self) -> bool:
+        """Whether the checkpoint can turn speech codes into sound; asking loads nothing."""
+        return (self.info.path / VOICE_FOLDER).is_dir()
+
+    @property
+    def token2wav(self) -> "Token2Wav | None":
+        """What turns speech codes into sound, on the device of the model; None if the checkpoint has no such folder.
+
+        It is read when it is first asked for and then kept, so that whoever only listens does not wait for it.
+
+        Raises:
+            MemoryShortage: If it does not fit into the memory.
+            CheckpointError: If the folder is incomplete or damaged; what is missing is named.
+        """
+        if not self.has_voice:
+            return None
+        with _VOICE_TURN:
+            if VOICE_FOLDER not in self._parts:
+                from model.token2wav.loading import load_token2wav
+
+                self._parts[VOICE_FOLDER] = load_token2wav(self.info.path / VOICE_FOLDER, device=self.info.device)
+            return self._parts[VOICE_FOLDER]
+
+
+_VOICE_TURN = threading.Lock()
+"""Two threads that ask at once must not read it twice."""
 
 
 def load_model(
@@ -214,7 +250,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / WEIGHTS_NAME).is_file():
             return [folder / WEIGHTS_NAME]
         other = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".safetensors"})
-        found = f"no {WEIGHTS_NAME} and no {INDEX_NAME}" + (f", but {_some(other)}" if other else "")
+        found = f"no {WEIGHTS_NAME} and no {INDEX_NAME}" + (f", but {some(other)}" if other else "")
         todo = "Copy or download the checkpoint again; weights in pickle files are not read."
         raise CheckpointError(tried, found=found, expected="one of them", todo=todo)
     try:
@@ -226,7 +262,7 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise CheckpointError(
             tried,
-            found=f"{len(missing)} of {len(names)} weight files missing: {_some(missing)}",
+            found=f"{len(missing)} of {len(names)} weight files missing: {some(missing)}",
             expected="every file that the index names",
             todo="Download the missing files again.",
         )
@@ -240,18 +276,9 @@ def check_weights(folder: Path, empty: StepAudio2ForCausalLM) -> list[Path]:
         CheckpointError: If a file is missing or damaged, or a tensor is missing, unknown or of another shape.
     """
     files = weight_files(folder)
-    stored = {name: shape for file in files for name, shape in _read_header(file).items()}
+    stored = {name: shape for file in files for name, shape in read_shapes(file).items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
-    missing, unexpected = sorted(wanted.keys() - stored.keys()), sorted(stored.keys() - wanted.keys())
-    if empty.config.tie_word_embeddings:
-        missing = [name for name in missing if name != "lm_head.weight"]
-    shapes = [
-        f"{name} {stored[name]} instead of {wanted[name]}"
-        for name in sorted(stored.keys() & wanted.keys())
-        if stored[name] != wanted[name]
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    found = "; ".join(f"{len(names)} tensors {what}: {_some(names)}" for what, names in problems.items() if names)
+    found = differences(stored, wanted, optional=["lm_head.weight"] if empty.config.tie_word_embeddings else ())
     if found:
         raise CheckpointError(
             f"match the weights of {str(folder)!r} with its config.json",
@@ -260,19 +287,6 @@ def check_weights(folder: Path, empty: StepAudio2ForCausalLM) -> list[Path]:
             todo="Use weights and config.json of one checkpoint.",
         )
     return files
-
-
-def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(file, "pt") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"read the weights in {str(file)!r}",
-            found=f"a damaged or incomplete file of {file.stat().st_size} bytes ({error})",
-            expected="a safetensors file",
-            todo="Download this file again.",
-        ) from error
 
 
 def check_ids(folder: Path, config: StepAudio2Config, processor: StepAudio2Processor):
@@ -287,11 +301,6 @@ def check_ids(folder: Path, config: StepAudio2Config, processor: StepAudio2Proce
             expected=f"{ours[0]}, {ours[1]} and at most {rows - 1}",
             todo="Use the tokenizer that came with the checkpoint.",
         )
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 # --- 4. load ------------------------------------------------------------------------------------
@@ -311,7 +320,7 @@ def read_weights(
     rotary = model.model.rotary_emb  # its table is computed, not stored, so it is still empty
     model.model.rotary_emb = type(rotary)(model.model.config).to(device)
     left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
-    assert not left, f"check_weights let these tensors stay empty: {_some(left)}"
+    assert not left, f"check_weights let these tensors stay empty: {some(left)}"
     tell("load", 1.0)
     return model.eval()
 
