@@ -31,7 +31,7 @@ _TALK = re.compile(
     re.IGNORECASE,
 )
 """What people say around the words that describe a voice."""
-_OTHER = re.compile(r"\b(?:another|different|other|change)\b|换|另|别的|其他", re.IGNORECASE)
+_OTHER = re.compile(r"\b(?:another|different|other)\b|换个|换一|另|别的|其他", re.IGNORECASE)
 _GENDER_WORDS = {
     "female": r"\b(?:female|wom[ae]n|girls?|lad(?:y|ies)|mother|mom|grandmother|grandma|aunt|sister|queen)\b|"
     r"女|姐|妹|阿姨|奶奶|外婆|姥姥|妈|姑娘|御姐|萝莉|大妈|婆婆",
@@ -68,7 +68,7 @@ def read_request(query: str, gender: str = "", age: str = "", style: str = "") -
     """Take a request apart; what the arguments say wins over what the words say.
 
     >>> read_request("换成温柔的女声")
-    Request(words='温柔', gender='female', age='', style='', any_other=True)
+    Request(words='温柔', gender='female', age='', style='', any_other=False)
     """
     gender = gender or _named(query, _GENDER_WORDS, only=True)
     age = age or _named(query, _AGE_WORDS)
@@ -77,7 +77,8 @@ def read_request(query: str, gender: str = "", age: str = "", style: str = "") -
         for pattern in patterns.values():
             rest = re.sub(pattern, " ", rest, flags=re.IGNORECASE)
     rest = " ".join(re.sub(r"[\W_]+", " ", _TALK.sub(" ", rest)).split())
-    return Request(f"{rest} {style}".strip(), gender, age, style, bool(_OTHER.search(query)))
+    words = f"{rest} {style}".strip()
+    return Request(words, gender, age, style, bool(_OTHER.search(query)) or not (words or gender or age))
 
 
 def _named(query: str, patterns: Mapping[str, str], only: bool = False) -> str:
@@ -190,9 +191,7 @@ def _description(entry: VoiceEntry, language: str) -> str:
 
 
 def _words(entry: VoiceEntry, language: str) -> str:
-    description, name = _description(entry, language), quote(entry.name)
+    about = ", ".join(quote(text) for text in (entry.name, _description(entry, language)) if text)
     if language == "zh":
-        return f"找到声音{name}{'：' + quote(description) if description else ''}。回答会用这个声音。"
-    return (
-        f"Found the voice {name}{': ' + quote(description) if description else ''}. The answer will be in this voice."
-    )
+        return f"找到声音：{about}\n回答会用这个声音。"
+    return f"Voice found: {about}\nThe answer will be in this voice."

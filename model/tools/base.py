@@ -131,8 +131,12 @@ def quote(text: object, max_chars: int = MAX_QUOTE_CHARS) -> str:
 
     Quotation marks inside become single ones, so that the quotation ends where it ends; longer texts end in `…`.
     """
-    line = " ".join(guard(str(text).replace("\n", " ")).split()).replace('"', "'")
-    return f'"{shorten(line, max_chars)}"'
+    return '"' + one_line(text, max_chars).replace('"', "'") + '"'
+
+
+def one_line(text: object, max_chars: int = MAX_QUOTE_CHARS) -> str:
+    """Guard text and put it on one line of at most so many characters."""
+    return shorten(" ".join(guard(str(text).replace("\n", " ")).split()), max_chars)
 
 
 def shorten(text: str, max_chars: int) -> str:
@@ -141,4 +145,4 @@ def shorten(text: str, max_chars: int) -> str:
         return text
     head = text[: max(0, max_chars - 1)]
     at_space = head.rfind(" ")
-    return (head[:at_space] if at_space > 0.8 * max_chars else head).rstrip() + "…"
+    return (head[:at_space] if at_space > 0.7 * max_chars else head).rstrip() + "…"

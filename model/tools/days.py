@@ -4,7 +4,9 @@ import re
 from datetime import date, timedelta
 
 _NEAR = {
-    **dict.fromkeys(("now", "today", "tonight", "currently", "right now", "现在", "今天", "今晚", "今日", "目前"), 0),
+    **dict.fromkeys(
+        ("now", "today", "tonight", "currently", "right now", "现在", "今天", "今晚", "今早", "今日", "目前", "this"), 0
+    ),
     **dict.fromkeys(("tomorrow", "明天", "明晚", "明日"), 1),
     **dict.fromkeys(("day after tomorrow", "后天"), 2),
     **dict.fromkeys(("three days from now", "大后天"), 3),

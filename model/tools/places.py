@@ -109,6 +109,7 @@ def _by_country_zh() -> dict[str, list[City]]:
 def _zone_names() -> dict[str, str]:
     """IANA names by themselves and by their last part: "europe/lisbon" and "lisbon"."""
     # Etc/GMT-3 is three hours *before* what its name says: nobody who asks for it means that.
-    keys = sorted(key for key in zoneinfo.available_timezones() if not key.startswith("Etc/"))
+    odd = ("Etc/", "localtime", "posix", "right/", "Factory")
+    keys = sorted(key for key in zoneinfo.available_timezones() if not key.startswith(odd))
     names = {_plain(key.split("/")[-1].replace("_", " ")): key for key in reversed(keys) if "/" in key}
     return {**names, **{_plain(key): key for key in keys}, **{_plain(key.replace("_", " ")): key for key in keys}}

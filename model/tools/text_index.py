@@ -30,11 +30,10 @@ _SINGLE, _NO_WORD = 0.5, 0.3
 _RUNS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]+|[^\W_]+")
 _IS_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _EMPTY_WORDS = frozenset(
-    """a about am an and any are as at be been by can could did do does for from give had has have he her his how i if
-    in into is it its let like look me much
-    many my no not of on or our please s say search she so some t tell than that the
-    their them there these they this those to up us was we were what when where which who whose why will with would you
-    your find show know want called name kind s""".split()
+    """a about am an and any are as at be been by called can could did do does find for from get give had has have he
+    her his how i if in into is it its know let like look many me much my name no not of on or our please s say
+    search she show so some t tell than that the their them there these they this those to up us want was we
+    were what when where which who whose why will with would you your""".split()
 )
 _EMPTY_HAN = re.compile(
     "请问|告诉我|告诉|喜欢|帮我|搜索|搜一下|查一下|查找|一下|知道|什么|哪里|哪儿|哪个|哪些|哪种|哪国|怎么样|怎么|怎样|为什么|多少|"

@@ -21,7 +21,7 @@ from pathlib import Path
 from model.audio import OUTPUT_SAMPLE_RATE_HZ, Waveform, load_waveform, quality_note, save_waveform
 from model.audio_file import Source
 from model.errors import ToolError
-from model.tools.base import guard, shorten
+from model.tools.base import one_line
 from model.tools.knowledge import read_table
 from model.tools.text_index import TextIndex, terms
 
@@ -132,7 +132,8 @@ class VoiceLibrary:
         self._lock = threading.RLock()
         with self._using():
             if self._may_add:
-                self._sounds.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._sounds.mkdir(mode=0o700, exist_ok=True)
             path = ":memory:" if self.folder is None else self.folder / "voices.db"
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
             columns = ", ".join(f"{name} TEXT NOT NULL" for name in _COLUMNS[1:])
@@ -222,7 +223,7 @@ class VoiceLibrary:
         voice_id = "u-" + hashlib.sha256(waveform.samples.tobytes()).hexdigest()[:16]
         written = {"name": name, "style": style, "language": language, "transcript": transcript}
         written |= {"description": description, "description_zh": description_zh}
-        clean = {key: _clean(value, _LIMITS[key]) for key, value in written.items()}
+        clean = {key: one_line(value, _LIMITS[key]) for key, value in written.items()}
         entry = VoiceEntry(id=voice_id, gender=gender, age=age, file=f"{voice_id}.flac", **clean)
         with self._using():
             if self.get(voice_id) is None and len(self) >= MAX_VOICES:
@@ -318,10 +319,6 @@ class VoiceLibrary:
         """Let go of the file."""
         with self._lock:
             self._db.close()
-
-
-def _clean(text: str, max_chars: int) -> str:
-    return shorten(" ".join(guard(text.replace("\n", " ")).split()), max_chars)
 
 
 def _check_sound(waveform: Waveform, consent: bool) -> None:

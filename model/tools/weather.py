@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any
 
 from model.errors import ToolError
-from model.tools.base import ToolContext, ToolOutput, guard, object_schema, shorten
+from model.tools.base import ToolContext, ToolOutput, object_schema, one_line, quote
 from model.tools.clock import MONTHS, WEEKDAYS, WEEKDAYS_ZH
 from model.tools.days import parse_days
 from model.tools.net import Door
@@ -67,6 +67,8 @@ class Spot:
     longitude: float
     zone: str
     """IANA time zone; "auto" where only the server knows."""
+    ours: bool = True
+    """Whether the name is from our own table, and not a server's word."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Weather:
             hosts=(FORECAST_HOST,),
         )
         data = _read(answer, spot, with_now=first == last == today)
-        return ToolOutput(_words(data, language), data, SOURCE)
+        return ToolOutput(_words(data, spot.name if spot.ours else quote(spot.name), language), data, SOURCE)
 
     def _spot(self, place: str, language: str) -> Spot:
         """Find a place in the table of cities, else ask the geocoder."""
@@ -189,7 +191,7 @@ def _spot_of(results: Any) -> Spot:
     name = ", ".join(part for part in (str(best["name"]), str(country)) if part)
     latitude, longitude = _number(best["latitude"], 90), _number(best["longitude"], 180)
     zone = find_zone(str(best.get("timezone") or ""))
-    return Spot(shorten(guard(name), 80), latitude, longitude, zone.key if zone else "auto")
+    return Spot(one_line(name, 80), latitude, longitude, zone.key if zone else "auto", ours=False)
 
 
 def _read(answer: Any, spot: Spot, *, with_now: bool) -> dict[str, Any]:
@@ -240,12 +242,12 @@ def _code(value: Any) -> int:
 # --- words ----------------------------------------------------------------------------------------------
 
 
-def _words(data: Mapping[str, Any], language: str) -> str:
+def _words(data: Mapping[str, Any], place: str, language: str) -> str:
     days = [_day_words(day, language) for day in data["days"]]
     now = [_now_words(data["now"], language)] if "now" in data else []
     if language == "zh":
-        return f"{data['place']}天气：" + "；".join(now + days) + "。"
-    return f"Weather in {data['place']}: " + "; ".join(now + days) + "."
+        return f"{place}天气：" + "；".join(now + days) + "。"
+    return f"Weather in {place}: " + "; ".join(now + days) + "."
 
 
 def _now_words(now: Mapping[str, Any], language: str) -> str:

@@ -147,14 +147,14 @@ class WebSearch:
         try:
             results = within(
                 self.web_timeout_s,
-                lambda: engine(query, self.n_results, language, self.web_timeout_s),
+                lambda: list(engine(query, self.n_results, language, self.web_timeout_s)),
                 name="web-search",
             )
         except Exception as error:
             if "no results" not in str(error).lower():
                 self._silent_until = time.monotonic() + _PAUSE_S
             return [], f"the web did not answer ({type(error).__name__})"
-        return list(results)[: self.n_results], "the web had no results"
+        return results[: self.n_results], "the web had no results"
 
 
 def _output(source: str, lines: Sequence[str], language: str, data: Mapping[str, Any]) -> ToolOutput:
