@@ -220,7 +220,7 @@ class HiFT(nn.Module):
         n_frames, begins = mel.shape[-1], state.memory is None
         n_least = self.lookahead_frames + 1 if begins else 1
         if n_frames < n_least and not (last and not (begins and n_frames == 0)):
-            waiting = mel if begins else None
+            waiting = mel.clone() if begins else None  # the caller may reuse its buffer
             return mel.new_zeros(len(mel), 0), replace(state, waiting=waiting, ended=last)
         tape = Tape(state.memory, last=last)
         samples = self._run(mel, tape, state.noise, None)
