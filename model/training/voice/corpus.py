@@ -337,6 +337,20 @@ class VoiceCorpus:
         return self._views[key][row.start : row.start + row.codes]
 
 
+def training_corpora(folder: Path) -> list[VoiceCorpus]:
+    """Open a voice corpus, and the people below it if they are there."""
+    return [VoiceCorpus(folder), *_below(folder, "people").values()]
+
+
+def test_corpora(folder: Path) -> dict[str, VoiceCorpus]:
+    """Open what lies below a voice corpus and is never trained on."""
+    return _below(folder, "test", "people_test")
+
+
+def _below(folder: Path, *names: str) -> dict[str, VoiceCorpus]:
+    return {name: VoiceCorpus(folder / name) for name in names if any((folder / name).glob("shard_*.jsonl"))}
+
+
 def _row_from_json(line: str) -> VoiceRow:
     data = json.loads(line)
     row = VoiceRow(**{**data, "clip": Clip(**data["clip"])})

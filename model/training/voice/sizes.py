@@ -16,6 +16,7 @@ from model.token2wav.config import (
 
 FOLDER = Path("model/nano/token2wav")
 TOKENIZER_FILE, SPEAKER_FILE = "speech_tokenizer.safetensors", "speaker.onnx"
+FLOW_FILE, HIFT_FILE = "flow.safetensors", "hift.safetensors"
 
 TOKENIZER = TokenizerConfig(n_audio_state=144, n_audio_head=4, n_audio_layer=4, fsq_digits=6)
 """1.14 M parameters, 3 ** 6 = 729 codes."""
