@@ -28,7 +28,7 @@ import numpy as np
 from analysis.attention import Word
 from analysis.capture import token_texts
 from analysis.edits import Edit
-from analysis.scoring import Progress, ReplyScorer, mean_interval
+from analysis.scoring import Progress, ReplyScorer, repeat_interval
 from analysis.statistic import Axis, Effect, Statistic
 from model.audio import Waveform
 from model.chat import Audio, Conversation
@@ -116,7 +116,7 @@ class Counterfactual:
         }
 
     def _statistic(self, values: np.ndarray, axes: tuple[Axis, ...]) -> Statistic:
-        mean, low, high = mean_interval(values)
+        mean, low, high = repeat_interval(values)
         notes = {
             "edit": None if self.edit is None else self.edit.to_dict(),
             "clip": self.clip,

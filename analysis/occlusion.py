@@ -30,7 +30,7 @@ import numpy as np
 from analysis.capture import token_texts
 from analysis.counterfactual import METRIC, answer_of, clip_of, with_clip
 from analysis.edits import Edit
-from analysis.scoring import Progress, ReplyScorer, mean_interval
+from analysis.scoring import Progress, ReplyScorer, repeat_interval
 from analysis.statistic import Axis, Effect, Statistic
 from model.audio import FRAME_RATE_HZ, INPUT_SAMPLE_RATE_HZ, N_FFT, N_MELS, TOKEN_RATE_HZ, Waveform, mel_filters
 from model.chat import Conversation
@@ -89,7 +89,7 @@ class Occlusion:
         """
         wanted = slice(None) if queries is None else list(queries)
         lost = (self.baseline - self.logprob)[..., wanted].sum(axis=-1)
-        mean, low, high = mean_interval(lost)
+        mean, low, high = repeat_interval(lost)
         return Statistic(f"drop of {METRIC}", mean, self.axes, "nat", low, high, len(lost), dict(self.notes))
 
     def by_token(self) -> Statistic:
@@ -328,7 +328,7 @@ def _curves(values: np.ndarray, names: tuple[str, ...], shares: np.ndarray, n_ra
     known, drawn = values[: len(names)], values[len(names) :]
     low = high = known
     if n_random:
-        mean, below, above = mean_interval(drawn)
+        mean, below, above = repeat_interval(drawn)
         names = (*names, "random")
         known, low, high = (np.vstack([known, mean if end is None else end]) for end in (mean, below, above))
     axes = (Axis("order", labels=names), Axis("share", values=shares))

@@ -222,7 +222,7 @@ def _key(mel: Tensor, length: int) -> str:
     return f"{mel.shape[-1]}:{length}:{hashlib.sha1(mel.numpy().tobytes()).hexdigest()}"
 
 
-def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def repeat_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return mean and 95 % interval (Student's t) over the first axis; no interval from a single repeat."""
     mean, n = values.mean(axis=0), len(values)
     if n < 2:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.figures import theme
+from analysis.figures.parts import axis_title, colour_map, plotly_ticks, print_axes, print_ticks, value_title
 from analysis.statistic import Axis, Statistic
 from model.errors import TraceError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as PrintFigure
     from plotly.graph_objects import Figure
-
-MAX_TICKS = 40
-"""More labels than that on an axis are thinned out."""
 
 
 def heatmap(statistic: Statistic, *, dark: bool = False) -> Figure:
@@ -39,8 +37,8 @@ def heatmap(statistic: Statistic, *, dark: bool = False) -> Figure:
         )
     )
     figure.update_layout(**theme.plotly_layout(palette), height=max(240, min(900, 80 + 18 * len(rows))))
-    figure.update_yaxes(title=_axis_title(rows), autorange="reversed", **_plotly_ticks(rows, by_place=True))
-    figure.update_xaxes(title=_axis_title(columns), **_plotly_ticks(columns, by_place=columns.values is None))
+    figure.update_yaxes(title=axis_title(rows), autorange="reversed", **plotly_ticks(rows, by_place=True))
+    figure.update_xaxes(title=axis_title(columns), **plotly_ticks(columns, by_place=columns.values is None))
     return figure
 
 
@@ -56,7 +54,7 @@ def stacked(statistic: Statistic, *, dark: bool = False) -> Figure:
     ]
     figure = go.Figure(bars)
     figure.update_layout(**theme.plotly_layout(palette), barmode="stack", bargap=0.15, height=320)
-    figure.update_xaxes(title=_axis_title(rows), type="category")
+    figure.update_xaxes(title=axis_title(rows), type="category")
     figure.update_yaxes(title=statistic.name, range=[0, 1], tickformat=".0%")
     return figure
 
@@ -78,7 +76,7 @@ def intervals(statistics: Sequence[Statistic], names: Sequence[str], *, dark: bo
         )
     )
     figure.update_layout(**theme.plotly_layout(palette), height=120 + 36 * len(names))
-    figure.update_xaxes(title=_value_title(statistics[0]), rangemode="tozero")
+    figure.update_xaxes(title=value_title(statistics[0]), rangemode="tozero")
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
 
@@ -86,12 +84,12 @@ def intervals(statistics: Sequence[Statistic], names: Sequence[str], *, dark: bo
 def print_heatmap(statistic: Statistic) -> PrintFigure:
     """Draw `heatmap` for paper."""
     rows, columns = _two_axes(statistic)
-    figure, axes = _print_axes(width=7.0, height=max(2.0, min(9.0, 0.9 + 0.18 * len(rows))))
-    image = axes.imshow(statistic.values, aspect="auto", interpolation="nearest", cmap=_colour_map(), vmin=0)
-    axes.set_yticks(*_print_ticks(rows))
-    axes.set_xticks(*_print_ticks(columns, most=12))
-    axes.set_ylabel(_axis_title(rows))
-    axes.set_xlabel(_axis_title(columns))
+    figure, axes = print_axes(width=7.0, height=max(2.0, min(9.0, 0.9 + 0.18 * len(rows))))
+    image = axes.imshow(statistic.values, aspect="auto", interpolation="nearest", cmap=colour_map(), vmin=0)
+    axes.set_yticks(*print_ticks(rows))
+    axes.set_xticks(*print_ticks(columns, most=12))
+    axes.set_ylabel(axis_title(rows))
+    axes.set_xlabel(axis_title(columns))
     figure.colorbar(image, ax=axes, label=statistic.unit, shrink=0.8)
     return figure
 
@@ -99,15 +97,15 @@ def print_heatmap(statistic: Statistic) -> PrintFigure:
 def print_stacked(statistic: Statistic) -> PrintFigure:
     """Draw `stacked` for paper."""
     rows, parts = _two_axes(statistic)
-    figure, axes = _print_axes(width=6.0, height=2.8)
+    figure, axes = print_axes(width=6.0, height=2.8)
     base = np.zeros(len(rows))
     for k, name in enumerate(parts.ticks):
         axes.bar(
             range(len(rows)), statistic.values[:, k], bottom=base, label=name, color=theme.SERIES[k % 8], width=0.85
         )
         base = base + statistic.values[:, k]
-    axes.set_xticks(*_print_ticks(rows))
-    axes.set(xlabel=_axis_title(rows), ylabel=statistic.name, ylim=(0, 1))
+    axes.set_xticks(*print_ticks(rows))
+    axes.set(xlabel=axis_title(rows), ylabel=statistic.name, ylim=(0, 1))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -115,12 +113,12 @@ def print_stacked(statistic: Statistic) -> PrintFigure:
 def print_intervals(statistics: Sequence[Statistic], names: Sequence[str]) -> PrintFigure:
     """Draw `intervals` for paper."""
     values, below, above = _estimates(statistics)
-    figure, axes = _print_axes(width=5.0, height=0.8 + 0.35 * len(names))
+    figure, axes = print_axes(width=5.0, height=0.8 + 0.35 * len(names))
     axes.errorbar(values, range(len(names)), xerr=[below, above], fmt="o", color=theme.LIGHT.accent, capsize=3)
     axes.set_yticks(range(len(names)), list(names))
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(_value_title(statistics[0]))
+    axes.set_xlabel(value_title(statistics[0]))
     return figure
 
 
@@ -141,44 +139,3 @@ def _estimates(statistics: Sequence[Statistic]) -> tuple[list[float], list[float
     below = [v - float(one.low) if one.low is not None else 0.0 for v, one in zip(values, statistics)]
     above = [float(one.high) - v if one.high is not None else 0.0 for v, one in zip(values, statistics)]
     return values, below, above
-
-
-def _value_title(statistic: Statistic) -> str:
-    return f"{statistic.name} ({statistic.unit})" if statistic.unit else statistic.name
-
-
-def _axis_title(axis: Axis) -> str:
-    return f"{axis.name} ({axis.unit})" if axis.unit else axis.name
-
-
-def _thinned(axis: Axis, most: int) -> range:
-    return range(0, len(axis), max(1, -(-len(axis) // most)))
-
-
-def _plotly_ticks(axis: Axis, *, by_place: bool) -> dict:
-    """Label the places of an axis of names; an axis of numbers labels itself."""
-    if not by_place:
-        return {}
-    places = _thinned(axis, MAX_TICKS)
-    return {"tickvals": list(places), "ticktext": [theme.token_label(axis.ticks[k]) for k in places]}
-
-
-def _print_ticks(axis: Axis, *, most: int = MAX_TICKS) -> tuple[list[int], list[str]]:
-    places = _thinned(axis, most)
-    return list(places), [theme.token_label(axis.ticks[k]) for k in places]
-
-
-def _print_axes(*, width: float, height: float) -> tuple:
-    """Return a figure that belongs to no window, and its axes, in the print style (sizes in inches)."""
-    import matplotlib
-    from matplotlib.figure import Figure as PrintFigure
-
-    with matplotlib.rc_context(theme.print_style()):
-        figure = PrintFigure(figsize=(width, height))
-        return figure, figure.subplots()
-
-
-def _colour_map() -> object:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("heat", theme.LIGHT.heat)

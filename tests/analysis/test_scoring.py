@@ -10,7 +10,7 @@ import torch
 from analysis import scoring
 from analysis.capture import capture_trace
 from analysis.edits import mute, stretch
-from analysis.scoring import ReplyScorer, mean_interval
+from analysis.scoring import ReplyScorer, repeat_interval
 from model.chat import Audio, Message, RawIds
 from model.errors import TraceError
 
@@ -131,8 +131,8 @@ def test_an_empty_reply_is_refused(tiny_loaded, heard):
 
 def test_intervals_over_repeats():
     values = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
-    mean, low, high = mean_interval(values)
+    mean, low, high = repeat_interval(values)
     np.testing.assert_allclose(mean, [2, 5])
     np.testing.assert_allclose(high - mean, [4.3027 / np.sqrt(3), 0], atol=1e-3)  # t(0.975, 2) times s / sqrt(n)
     np.testing.assert_allclose(mean - low, high - mean)
-    assert mean_interval(values[:1])[1:] == (None, None)
+    assert repeat_interval(values[:1])[1:] == (None, None)
