@@ -1,7 +1,6 @@
 """One reply under many prompts: every score is that of the prompt alone, whatever was used again."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 
 from analysis import scoring
 from analysis.capture import capture_trace
+from analysis.counterfactual import with_clip
 from analysis.edits import mute, stretch
 from analysis.scoring import ReplyScorer, repeat_interval
 from model.chat import Audio, Message, RawIds
@@ -18,15 +18,6 @@ from model.errors import TraceError
 @pytest.fixture(scope="module")
 def reply(tiny_loaded) -> list[int]:
     return [*tiny_loaded.processor.encode_text("good morning 你好"), tiny_loaded.processor.ids.eot]
-
-
-def with_clip(conversation, clip: int, sound):
-    """The conversation of `heard` with another sound in place of one of its two."""
-    human = conversation[1]
-    parts = [part for part in human.parts]
-    place = [i for i, part in enumerate(parts) if isinstance(part, Audio)][clip]
-    parts[place] = Audio(sound)
-    return (conversation[0], replace(human, parts=tuple(parts)), conversation[2])
 
 
 @pytest.fixture(scope="module")
