@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from analysis.capture import Layout, evaluating, lay_out, sound_inputs
 from analysis.hooks import Site, Tap, taps
-from model.chat import Conversation
+from model.chat import Conversation, with_reply
 from model.errors import TraceError
 from model.events import collect
 from model.generation import GenerationOptions, stream
@@ -129,7 +129,7 @@ def contrast(
 
     Args:
         loaded: A LoadedModel: `.model`, `.processor`.
-        clean: The conversation whose answer is to be explained.
+        clean: The conversation whose answer is to be explained; an assistant turn is opened where none is.
         corrupted: The same with other sound (or text) in it, as many positions long.
         answers: What the clean run answers and what the corrupted one would; by default the model's own two replies.
         window_frames: Audio positions patched together.
@@ -228,7 +228,7 @@ def _label(layout: Layout, start: int, end: int, several: bool) -> str:
 def _inputs(loaded: Any, conversation: Conversation, reply_ids: Sequence[int]) -> tuple[dict[str, Any], Layout]:
     """Return what the model is called with, sound encoded, and what each position is."""
     model, processor = loaded.model, loaded.processor
-    prompt = processor.encode(conversation)
+    prompt = processor.encode(with_reply(conversation))
     layout = lay_out(prompt, reply_ids, processor)
     inputs: dict[str, Any] = {"input_ids": torch.as_tensor(layout.ids, device=next(model.parameters()).device)[None]}
     sound = sound_inputs(processor, prompt)

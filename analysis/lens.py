@@ -29,7 +29,7 @@ from analysis.capture import Layout, evaluating, lay_out, sound_inputs
 from analysis.hooks import Site, n_layers, taps, unembed
 from analysis.resampling import mean_interval
 from analysis.statistic import Axis, Statistic
-from model.chat import Conversation
+from model.chat import Conversation, with_reply
 from model.errors import TraceError
 
 MAX_LOGITS = 2**25
@@ -133,7 +133,7 @@ def logit_lens(
 
     Args:
         loaded: A LoadedModel: `.model`, `.processor`.
-        conversation: What the model was given.
+        conversation: What the model was given; an assistant turn is opened where none is.
         reply_ids: What it answered (`Turn.ids`). Without it, `answer` is the position where the reply would begin.
         where: The positions that predict the reply, or the audio positions.
         candidates: Words to follow through the depths, or name -> several words that mean it. Only the beginning of
@@ -146,7 +146,7 @@ def logit_lens(
         TraceError: If there is no sound to read, or candidates cannot be told apart by their first token.
     """
     model, processor = loaded.model, loaded.processor
-    prompt = processor.encode(conversation)
+    prompt = processor.encode(with_reply(conversation))
     layout = lay_out(prompt, reply_ids, processor)
     places = _places(layout, where)
     following = np.append(layout.ids, -1)[places + 1] if where == "answer" else np.full(len(places), -1)
