@@ -1,4 +1,4 @@
-"""Word and character error rates with their alignment, and how sure one can be of a mean.
+"""Word and character error rates with their alignment, and how sure one can be of a mean; BLEU is in `bleu.py`.
 
 Pure functions on strings and numbers. A rate over several utterances is all errors over all reference units, not the
 mean of the single rates.
@@ -12,6 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from model.tasks.bleu import Bleu as Bleu
+from model.tasks.bleu import bleu as bleu
+from model.tasks.bleu import bleu_counts as bleu_counts
+from model.tasks.bleu import bleu_interval as bleu_interval
 from model.tasks.normalize import english, mandarin
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
