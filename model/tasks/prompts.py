@@ -14,6 +14,10 @@ TRANSLATE_TO_ZH_SPOKEN = "请仔细聆听这段语音，然后将其内容翻译
 CAPTION = "Please briefly explain the important events involved in this audio clip."
 CHAT = "You are a helpful assistant."
 PARALINGUISTIC = "请用语音与我交流。"
+AUDIO_ANALYSIS = (
+    "You are an expert in audio analysis, please analyze the audio content and answer the questions accurately."
+)
+"""System prompt of the multiple-choice questions."""
 BASE_SPEAK = "以自然的语速读出下面的文字。\n"
 """Base model: the text to read follows, then `<tts_start>`; no roles."""
 BASE_TRANSLATE_TO_EN_SPOKEN = "将下面的文本翻译成英文，并用语音播报。\n"
