@@ -24,17 +24,30 @@ FLOW = FlowConfig(
     input_size=96,
     vocab_size=TOKENIZER.n_codes,
     encoder=FlowEncoderConfig(
-        input_size=96, output_size=96, num_blocks=2, num_up_blocks=2, attention_heads=4, linear_units=192
+        input_size=96, output_size=96, num_blocks=2, num_up_blocks=1, attention_heads=4, linear_units=192
     ),
     decoder=FlowDecoderConfig(
-        estimator=EstimatorConfig(depth=3, num_heads=4, head_dim=36, hidden_size=144, mlp_ratio=2.0)
+        estimator=EstimatorConfig(depth=4, num_heads=4, head_dim=32, hidden_size=128, mlp_ratio=2.0)
     ),
 )
-"""2.16 M parameters."""
+"""2.13 M parameters."""
 SPEAKER_WIDTH = 112
 """0.27 M parameters, stored in single precision because any ONNX reader must take them."""
-HIFT = HiftConfig(base_channels=96, f0_cond_channels=64)
-"""0.76 M parameters."""
+HIFT = HiftConfig(
+    base_channels=128,
+    f0_cond_channels=64,
+    upsample_rates=(6, 4),
+    upsample_kernel_sizes=(12, 8),
+    istft_n_fft=80,
+    istft_hop_len=20,
+    resblock_kernel_sizes=(3, 7),
+    resblock_dilation_sizes=((1, 3, 5), (1, 3, 5)),
+    source_resblock_kernel_sizes=(7, 7),
+    source_resblock_dilation_sizes=((1, 3, 5), (1, 3, 5)),
+    causal=True,
+)
+"""0.84 M parameters. Two upsamplings and a longer spectrum instead of three: the widest layers run at 1.2 kHz instead
+of 6, at under half the price. Causal blocks: a stream lags by 7 frames, 0.14 s, instead of 21."""
 NANO = Token2WavConfig(flow=FLOW, hift=HIFT, tokenizer=TOKENIZER)
 
 
