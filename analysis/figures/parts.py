@@ -39,7 +39,7 @@ def print_axes(*, width: float, height: float, rows: int = 1, **options) -> tupl
     from matplotlib.figure import Figure as PrintFigure
 
     with matplotlib.rc_context(theme.print_style()):
-        figure = PrintFigure(figsize=(width, height))
+        figure = PrintFigure(figsize=(width, height), layout="constrained")  # nothing is cut off when saved
         return figure, figure.subplots(rows, **options)
 
 

@@ -89,6 +89,11 @@ def colour_scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
     return [(place / (len(colours) - 1), colour) for place, colour in enumerate(colours)]
 
 
+def diverging(palette: Palette) -> tuple[str, ...]:
+    """Return a ramp from loss through nothing to gain; orange and blue, so that the sides can be told apart."""
+    return palette.doubt, palette.panel, palette.accent
+
+
 def plotly_layout(palette: Palette) -> dict[str, Any]:
     """Return the layout that all plotly figures share: quiet axes, no background of their own."""
     axis = {"gridcolor": palette.line, "linecolor": palette.line, "zeroline": False, "tickcolor": palette.line}
