@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from model.tasks.chat import REGISTERS, register_lines
 from model.training.world import sides
 from model.training.world.facts import LANGUAGES, Exchange, read_rows
 
-EMOTIONS = ("happy", "sad", "angry", "neutral")
+EMOTIONS = REGISTERS
 """How a sentence of `feelings.tsv` may be said; also the four tones of a reply."""
 _HERE = Path(__file__).parent
 _OPEN = {"en": " ", "zh": ""}
@@ -151,25 +152,6 @@ def feelings() -> tuple[Feeling, ...]:
             missing = ", ".join(sorted(set(EMOTIONS) - set(feeling.replies)))
             raise ValueError(f"Could not read feelings.tsv: {feeling.said[0]!r} has no reply for {missing}; add one.")
     return tuple(found)
-
-
-@cache
-def register_lines(emotion: str, kind: str, language: str) -> tuple[str, ...]:
-    """Openings ("open") of the replies in one tone, or what a thought plans ("plan")."""
-    side = LANGUAGES.index(language)
-    return tuple(row[2 + side] for row in read_rows("registers.tsv", 4) if row[:2] == [emotion, kind])
-
-
-def register_of(reply: str, language: str) -> str | None:
-    """Tell the tone of a reply by its opening; None when it has none, or openings of two tones."""
-    plain = sides.plain(reply)
-    found = {
-        emotion
-        for emotion in EMOTIONS
-        for line in register_lines(emotion, "open", language)
-        if plain.startswith(sides.plain(line)) or (emotion != "neutral" and sides.plain(line) in plain)
-    }
-    return found.pop() if len(found) == 1 else None
 
 
 def sample_feeling(rng: np.random.Generator, language: str, *, emotion: str = "", held_out: bool = False) -> Exchange:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from model.tasks.chat import register_of
 from model.tasks.normalize import english, mandarin
 from model.training.world import dialogue as d
 
@@ -50,14 +51,14 @@ def test_the_same_words_get_four_tones(language):
         words = d.sides.draw(d.sides.fields(*feeling.said), rng)
         told = [d.tell(feeling, words, emotion, language, rng) for emotion in d.EMOTIONS]
         assert len({e.human for e in told}) == 1 and len({e.reply for e in told}) == 4
-        assert [d.register_of(e.reply, language) for e in told] == list(d.EMOTIONS) == [e.manner for e in told]
+        assert [register_of(e.reply, language) for e in told] == list(d.EMOTIONS) == [e.manner for e in told]
 
 
 def test_tones_are_told_apart():
-    assert d.register_of("That is wonderful! Have fun!", "en") == "happy"
-    assert d.register_of("I am here for you. That is wonderful!", "en") is None
-    assert d.register_of("The meeting is tomorrow.", "en") is None
-    assert d.register_of("好的。会议在明天。", "zh") == "neutral"
+    assert register_of("That is wonderful! Have fun!", "en") == "happy"
+    assert register_of("I am here for you. That is wonderful!", "en") is None
+    assert register_of("The meeting is tomorrow.", "en") is None
+    assert register_of("好的。会议在明天。", "zh") == "neutral"
     with pytest.raises(ValueError, match="bored"):
         d.sample_feeling(np.random.default_rng(0), "en", emotion="bored")
 
