@@ -15,6 +15,7 @@ import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Clip:
     """One clip to make: `text` spoken by `voice`, or the recording `recording`.
 
     `language` is "en", "zh", "pinyin" (spaced syllables) or "" for a sound without words; `source` names the data set.
+    `plan` is what other makers do with it: how it is said, what else sounds (`task_corpus`).
     """
 
     id: str
@@ -51,6 +53,7 @@ class Clip:
     recording: str = ""
     augmented: bool = False
     labels: dict[str, str | float] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,12 +219,12 @@ def _padded(sound: Waveform, rng: np.random.Generator) -> Waveform:
 _MAKER: _Maker | None = None
 
 
-def _start_worker(recordings_dir: str | None, cache: str) -> None:
+def _start_worker(recordings_dir: str | None, cache: str, maker: type[_Maker] = _Maker) -> None:
     global _MAKER
     import torch
 
     torch.set_num_threads(1)
-    _MAKER = _Maker(Recordings(recordings_dir), Path(cache))
+    _MAKER = maker(Recordings(recordings_dir), Path(cache))
 
 
 def _build_shard(folder: str, number: int, clips: list[Clip], keep_sound: bool) -> int:
@@ -234,7 +237,9 @@ def _build_shard(folder: str, number: int, clips: list[Clip], keep_sound: bool) 
         made = _MAKER.make(clip)
         if made is None:
             continue
-        sound, words = made
+        sound, words, *labels = made
+        if labels:  # what only the making tells, such as when a sound is heard
+            clip = replace(clip, labels=labels[0])
         mel = log_mel(sound).T.contiguous().numpy().astype(np.float16)
         if keep_sound:
             save_waveform(Path(folder) / "sound" / f"{clip.id}.flac", sound)
@@ -249,9 +254,18 @@ def _build_shard(folder: str, number: int, clips: list[Clip], keep_sound: bool) 
 
 
 def build(
-    plan: list[Clip], folder: Path, *, recordings_dir: str | None, cache: Path, workers: int = 2, keep_sound=False
+    plan: list[Clip],
+    folder: Path,
+    *,
+    recordings_dir: str | None,
+    cache: Path,
+    workers: int = 2,
+    keep_sound=False,
+    maker: type[_Maker] = _Maker,
 ) -> int:
     """Make every clip of `plan` under `folder`, `workers` processes side by side; resumes by shard.
+
+    A `maker` may add a third part to what `make` returns: the labels that hold for the finished clip.
 
     Returns the number of clips made. Clips that a voice cannot say are left out.
     """
@@ -260,7 +274,7 @@ def build(
     (folder / "sound").mkdir(parents=True, exist_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
     parts = [plan[i : i + SHARD_CLIPS] for i in range(0, len(plan), SHARD_CLIPS)]
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(recordings_dir, str(cache))) as pool:
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(recordings_dir, str(cache), maker)) as pool:
         jobs = [pool.submit(_build_shard, str(folder), i, part, keep_sound) for i, part in enumerate(parts)]
         return sum(job.result() for job in tqdm(jobs, desc=folder.name, unit="shard"))
 
