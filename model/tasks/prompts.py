@@ -25,6 +25,8 @@ THINK = "你能听出用户的声音特点，请在思考时描述它们，想�
 """Short, ours; the official persona of the thinking model says the same in a paragraph."""
 TOOLS = "你叫小跃，是一个有同理心的语音助手，需要时可以调用工具。请用默认女声与用户交流。"
 """Short, ours; the official persona says the same in a paragraph. Today's date follows it."""
+TOOL_RESULT = "\n\n\n请用口语化形式总结检索结果，简短地回答用户的问题。"
+"""Follows the result of a tool in an `input` turn."""
 BASE_SPEAK = "以自然的语速读出下面的文字。\n"
 """Base model: the text to read follows, then `<tts_start>`; no roles."""
 BASE_TRANSLATE_TO_EN_SPOKEN = "将下面的文本翻译成英文，并用语音播报。\n"

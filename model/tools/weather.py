@@ -26,7 +26,7 @@ DAYS_AHEAD, DAYS_BACK = 15, 7
 """How far the forecast goes, and how far back one may ask."""
 _NOW = ("temperature_2m", "apparent_temperature", "relative_humidity_2m", "weather_code", "wind_speed_10m")
 _DAILY = ("weather_code", "temperature_2m_max", "temperature_2m_min", "precipitation_probability_max")
-_CODES = {
+SKY_WORDS = {
     0: ("clear", "晴"),
     1: ("mostly clear", "晴间多云"),
     2: ("partly cloudy", "多云"),
@@ -56,6 +56,7 @@ _CODES = {
     96: ("thunderstorms with hail", "雷阵雨伴有冰雹"),
     99: ("thunderstorms with heavy hail", "雷阵雨伴有大冰雹"),
 }
+"""Weather code -> English, Chinese."""
 
 
 @dataclass(frozen=True)
@@ -269,5 +270,5 @@ def _day_words(day: Mapping[str, Any], language: str) -> str:
 
 
 def _sky(code: int, language: str = "en") -> str:
-    words = _CODES.get(code, ("of unknown kind", "不明"))
+    words = SKY_WORDS.get(code, ("of unknown kind", "不明"))
     return words[language == "zh"]

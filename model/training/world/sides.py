@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from model.training.world import grammar, salad
+from model.training.world import grammar
 from model.training.world.grammar import SlotValue, Template
 
 MAX_TRIES = 5_000
@@ -86,38 +86,38 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _is_test_sentence(text: str) -> bool:
-    return salad.looks_held(text) or any(has_held_pair(words) for words in _readings(text))
+    return any(is_held or has_held_pair(words) for is_held, words in _readings(text))
 
 
-def _readings(text: str) -> Iterator[list[str]]:
-    """All ways to read a text as a template of the grammar: the English words in its slots."""
-    for longest, pattern, names in _templates(bool(re.search(r"[\u4e00-\u9fff]", text))):
+def _readings(text: str) -> Iterator[tuple[bool, list[str]]]:
+    """All ways to read a text as a template of the grammar: whether it is held, the English words in its slots."""
+    for is_held, longest, pattern, names in _templates(bool(re.search(r"[\u4e00-\u9fff]", text))):
         found = pattern.fullmatch(text) if longest in text else None
         if found:
-            yield [_by_text()[name][word] for name, word in zip(names, found.groups(), strict=True)]
+            yield is_held, [_by_text()[name][word] for name, word in zip(names, found.groups(), strict=True)]
 
 
 @cache
-def _templates(chinese: bool) -> tuple[tuple[str, re.Pattern, tuple[str, ...]], ...]:
-    """Templates with two slots or more: a fixed part that must be there, a pattern over their words, their slots."""
+def _templates(chinese: bool) -> tuple[tuple[bool, str, re.Pattern, tuple[str, ...]], ...]:
+    """Templates that are held or have two slots: held?, a fixed part that must be there, a pattern, its slots."""
     found = []
     for template in grammar.templates():
         text = template.chinese if chinese else template.english
         slots = _FIELD.findall(text)
         names = tuple(name for name, _, kind in slots if kind != "m")
-        if len(names) >= 2:
+        if template.held or len(names) >= 2:
             # After the split, every fourth piece is fixed text; a slot's name, number and kind stand between.
             fixed = [_plain_part(part) for part in _FIELD.split(text)[::4]]
             choices = [_choices(name, kind) for name, _, kind in slots] + [""]
             pattern = "".join(re.escape(part) + choice for part, choice in zip(fixed, choices, strict=True))
             pattern = re.sub(r"^(\\ )+|(\\ )+$", "", pattern)
-            found.append((max(fixed, key=len).strip(), re.compile(pattern), names))
+            found.append((template.held, max(fixed, key=len).strip(), re.compile(pattern), names))
     return tuple(found)
 
 
 def _plain_part(part: str) -> str:
     """Fixed words of a template as `plain` leaves them, with the spaces to its slots."""
-    return re.sub(r"\s+", " ", _MARKS.sub(" ", part).lower())
+    return re.sub(r"\ban\b", "a", re.sub(r"\s+", " ", _MARKS.sub(" ", part).lower()))
 
 
 @cache

@@ -9,13 +9,13 @@ def test_test_sentences_of_the_grammar_are_recognised():
     held = grammar.sample_many(60, seed=11, held_out=True)
     for language in ("en", "zh"):
         missed = [s.text(language) for s in held if not sides.gives_away(s.text(language))]
-        assert len(missed) <= 1, missed
+        assert not missed
         assert sides.gives_away("Okay! " + held[0].text(language))
 
 
 def test_training_sentences_are_let_through():
     train = grammar.sample_many(60, seed=12)
-    assert sum(sides.gives_away(s.english) for s in train) <= 6
+    assert not [s for s in train if sides.gives_away(s.english) or sides.gives_away(s.chinese)]
     assert not sides.gives_away("It is five.") and not sides.gives_away("")
 
 
