@@ -7,13 +7,16 @@
 The words alone never tell the tone of the reply; only the voice does. Drawn words obey the split of `sides`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from model.tasks.chat import REGISTERS, register_lines
+from model.audio import Waveform
+from model.tasks.base import Example
+from model.tasks.chat import REGISTERS, Chat, register_lines
 from model.training.world import sides
 from model.training.world.facts import LANGUAGES, Exchange, read_rows
 
@@ -125,6 +128,37 @@ def sample(
     table = [script for script in scripts() if not n_turns or len(script.turns) // 2 in n_turns]
     return sides.draw_on_side(
         lambda: play(table[rng.integers(len(table))], rng, language), held_out, f"a dialogue of {n_turns} turns"
+    )
+
+
+def as_example(talk: Dialogue, said: Sequence[Waveform | str] = (), *, id: str, speak: bool = False) -> Example:
+    """Make an example of the chat task: earlier turns are history, the last one is asked.
+
+    Args:
+        talk: The dialogue; `Dialogue((exchange,))` makes one of a single exchange.
+        said: What the person says in each turn, as recordings or typed; none types all of it.
+        id: Name of the example.
+        speak: Whether the reply is spoken.
+
+    Raises:
+        ValueError: If there are not as many recordings as turns.
+    """
+    said = tuple(said) or tuple(exchange.human for exchange in talk.exchanges)
+    last = talk.exchanges[-1]
+    pairs = list(zip(said, (exchange.reply for exchange in talk.exchanges), strict=True))
+    return Chat.example(
+        said[-1],
+        last.reply,
+        id=id,
+        language=last.language,
+        key=last.key,
+        others=last.others,
+        register=last.register,
+        history=pairs[:-1],
+        speak=speak,
+        topic=last.topic,
+        template=last.template,
+        emotion=last.manner,
     )
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from model.tasks.chat import register_of
+from model.tasks.chat import Chat, register_of
 from model.tasks.normalize import english, mandarin
 from model.training.world import dialogue as d
+from model.training.world import facts
 
 
 def draw(language, count, *, held_out=False, seed=0, **options):
@@ -65,3 +66,25 @@ def test_tones_are_told_apart():
 
 def test_draws_repeat_with_their_seed():
     assert draw("zh", 8, seed=6) == draw("zh", 8, seed=6) != draw("zh", 8, seed=7)
+
+
+@pytest.mark.parametrize("language", d.LANGUAGES)
+def test_the_written_reply_is_always_right_and_another_one_is_not(language):
+    rng = np.random.default_rng(8)
+    talks = draw(language, 25) + draw(language, 15, held_out=True)
+    for held_out in (False, True):
+        talks += [d.Dialogue((facts.sample(rng, language, held_out=held_out),)) for _ in range(40)]
+        talks += [d.Dialogue((d.sample_feeling(rng, language, held_out=held_out),)) for _ in range(12)]
+    examples = [d.as_example(talk, id=str(k)) for k, talk in enumerate(talks)]
+    wrong = [e.id for e in examples if Chat.score(e.reference, e).value != 1.0]
+    assert [talks[int(k)] for k in wrong] == []
+    assert not any(Chat.score("I do not know that." if language == "en" else "我不知道。", e).value for e in examples)
+
+
+def test_earlier_turns_become_history():
+    talk = draw("en", 1, n_turns=(2,))[0]
+    example = d.as_example(talk, id="x")
+    assert [m.role for m in example.conversation] == ["system", "human", "assistant", "human", "assistant"]
+    assert example.conversation[2].parts[0].text == talk.exchanges[0].reply
+    with pytest.raises(ValueError):
+        d.as_example(talk, ["one"], id="x")
