@@ -36,6 +36,8 @@ _AXES = {
 _RATES = (0.45, 2.2)
 _TREMOR_HZ = 5.5
 _SWAY_S = 1.1
+_UNEVEN_S = 1.5 * _SWAY_S
+"""A shorter sentence never hurries and dawdles both."""
 _COMB_S = 0.007
 
 
@@ -192,13 +194,18 @@ def deliver(
     frames = _with_pitch(frames.take(source), amounts, gender, rng)
     changed = bool(amounts.keys() - {"pause"})
     samples = _sound(frames, amounts, rng) if changed else waveform.samples
+    uneven = delivery.rhythm in (None, "steady") or len(samples) >= _UNEVEN_S * RATE_HZ
     if "pause" in amounts:
+        spoken_samples = len(samples)
         samples, moved = with_pauses(samples, moved, amounts["pause"], rng)
+        uneven = len(samples) > spoken_samples
     voiced = frames.f0[frames.f0 > 0]
     f0_hz = 0.0 if "whisper" in amounts or len(voiced) < 20 else float(np.median(voiced))
     spoken = speaking_s(samples)
     spoken_rate = syllables(text) / spoken if spoken else 0.0
     held = _labels(delivery, gender, f0_hz, spoken_rate)
+    if not uneven:  # too short for a pause or a change of pace
+        del held["rhythm"]
     return Delivered(Waveform(samples, RATE_HZ), moved, held, f0_hz, spoken_rate)
 
 

@@ -199,8 +199,8 @@ def cut_out(samples: np.ndarray) -> np.ndarray:
     while first > 0 and loud[max(0, first - 10) : first].any() and first * 160 > np.argmax(power) * 160 - RATE_HZ // 2:
         first -= 1
     last, limit = first, first + int(MAX_SOUND_S * 100)
-    # A sound may pause for a fifth of a second (a dog barks twice) and go on.
-    while last < min(n_blocks, limit) and loud[last : last + 20].any():
+    # A sound may pause for half a second (steps, knocks, a dog that barks twice) and go on.
+    while last < min(n_blocks, limit) and loud[last : last + 55].any():
         last += 1
     last = min(n_blocks, max(last, first + int(MIN_SOUND_S * 100)))
     cut = np.array(samples[first * 160 : last * 160], dtype=np.float32)

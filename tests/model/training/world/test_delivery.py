@@ -153,6 +153,13 @@ def test_rhythms_differ_in_pauses_and_evenness(say):
     assert unevenness(changing) > 0.2 > unevenness(halting)
 
 
+@pytest.mark.parametrize("label", ["halting", "changing"])
+def test_a_short_word_has_no_rhythm(speech, label):
+    short = Waveform(speech.waveform.samples[3000:9000], RATE)
+    made = d.deliver(short, Delivery(rhythm=label), np.random.default_rng(0), text="Please", gender="female")
+    assert "rhythm" not in made.labels
+
+
 def test_words_stay_on_their_sounds_through_pauses(say):
     made = say(rhythm="halting")
     samples = np.abs(made.waveform.samples)
