@@ -31,6 +31,7 @@ from analysis.resampling import mean_interval
 from analysis.statistic import Axis, Statistic
 from model.chat import Conversation, with_reply
 from model.errors import TraceError
+from model.generation import encode_sound
 
 MAX_LOGITS = 2**25
 """Logits made at once, 128 MiB in float32; more places than that are read in blocks."""
@@ -178,7 +179,8 @@ def candidate_ids(
                 f"follow the candidate {name!r}",
                 found=f"the same first token as {other!r}",
                 expected="candidates that differ in their first token",
-                todo="Put their common beginning into the open assistant turn, or choose other words.",
+                todo="Put their common beginning into the open assistant turn, choose other words, or read whole "
+                "words: `attribute_curves(..., read='whole')`.",
             )
         found[name] = tuple(sorted(ids))
     return found
@@ -232,6 +234,7 @@ def attribute_curves(
     cases: Sequence[tuple[Conversation, str]],
     candidates: Sequence[str] | Mapping[str, Sequence[str]],
     *,
+    read: Literal["first", "whole"] = "first",
     progress: Callable[[str, float], None] | None = None,
 ) -> AttributeCurves:
     """Follow an attribute through the depths, where the answer would begin, right and wrong cases apart.
@@ -241,31 +244,52 @@ def attribute_curves(
         cases: Conversations, each with the name of its true candidate. What shall complete "The speaker sounds" is
             an open assistant turn with that text.
         candidates: As for `logit_lens`.
+        read: Judge candidates by their first token, one pass for each case; or as a whole, written exactly as given,
+            one pass for each word. Where words begin alike only the latter can tell them apart; at depths that know
+            nothing yet it favours words of fewer tokens.
         progress: Told after each case; raising stops.
 
     Raises:
-        TraceError: If there is no case, or a truth is no candidate.
+        TraceError: If there is no case, a truth is no candidate, or first tokens do not tell candidates apart.
     """
-    names = list(candidates)
+    named = candidates if isinstance(candidates, Mapping) else {text: (text,) for text in candidates}
+    names, measure = list(named), _whole_words if read == "whole" else _first_tokens
     unknown = sorted({truth for _, truth in cases} - set(names))
     if unknown or not cases:
         raise _refusal(f"{len(cases)} cases, the truths {unknown} not among them", f"truths among {names}")
-    shares, depths = [], ()
+    shares = []
     for number, (conversation, _) in enumerate(cases):
-        lens = logit_lens(loaded, conversation, candidates=candidates, top=1)
-        shares.append(_shares(lens.candidate_logprob)[:, -1])
-        depths = lens.depths
+        shares.append(_shares(measure(loaded, conversation, named)))
         if progress is not None:
             progress("lens", (number + 1) / len(cases))
     stacked = np.stack(shares)  # [case, depth, candidate]
     truth = np.array([names.index(truth) for _, truth in cases])
     first = stacked.argmax(axis=-1)
     return AttributeCurves(
-        depths=depths,
+        depths=_depths(stacked.shape[1]),
         share=np.take_along_axis(stacked, truth[:, None, None], axis=-1)[..., 0],
         right=first[:, -1] == truth,
         settling=settling_depth(first),
     )
+
+
+def _first_tokens(loaded: Any, conversation: Conversation, named: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return log-probabilities of the candidates' first tokens, [depth, candidate]."""
+    return logit_lens(loaded, conversation, candidates=named, top=1).candidate_logprob[:, -1]
+
+
+def _whole_words(loaded: Any, conversation: Conversation, named: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return log-probabilities of the candidates as wholes, [depth, candidate]; several words of one add up."""
+    processor = loaded.processor
+    features = encode_sound(loaded.model, processor.encode(with_reply(conversation)))
+    columns = []
+    for words in named.values():
+        each = [
+            logit_lens(loaded, conversation, processor.encode_text(word), top=1, audio_features=features).came
+            for word in words
+        ]
+        columns.append(np.logaddexp.reduce([came.astype(np.float64).sum(axis=1) for came in each]))
+    return np.stack(columns, axis=-1)
 
 
 def settling_depth(first: np.ndarray) -> np.ndarray:
@@ -359,7 +383,7 @@ def _lens(
     text = (*layout.text, "")  # behind the end of a prompt without a reply
     return Lens(
         where=where,
-        depths=("in", *map(str, range(len(reader.rows) - 1))),
+        depths=_depths(len(reader.rows)),
         labels=tuple(text[place + (where == "answer")] for place in places),
         time_s=(layout.start_s[places] + layout.end_s[places]) / 2,
         ids=ids,
@@ -370,6 +394,10 @@ def _lens(
         candidates=names,
         candidate_logprob=reader.stacked("candidates") if names else None,
     )
+
+
+def _depths(n: int) -> tuple[str, ...]:
+    return ("in", *map(str, range(n - 1)))
 
 
 def _shares(logprob: np.ndarray) -> np.ndarray:

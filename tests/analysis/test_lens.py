@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis import lens
+from analysis.capture import capture_trace
 from analysis.hooks import Site, taps
 from analysis.lens import attribute_curves, candidate_ids, logit_lens, settling_depth
 from model.errors import TraceError
@@ -146,6 +147,19 @@ def test_without_wrong_cases_their_curve_is_empty(tiny_loaded, short):
     with taps(tiny_loaded.model, {Site("resid_post", 2): plant(tiny_loaded.model, word, [-1])}):
         curves = attribute_curves(tiny_loaded, [(short, " river")], [" river", " world"])
     assert np.isnan(curves.by_depth().values[2]).all() and np.isnan(curves.settles().values[1])
+
+
+def test_whole_words_tell_apart_what_begins_alike(tiny_loaded, short):
+    """Their probabilities are those of the model itself at the last depth; several words of one candidate add up."""
+    words = {"greeting": ["good morning", "hello"], "weather": ["good weather"]}
+    with pytest.raises(TraceError, match="read='whole'"):
+        attribute_curves(tiny_loaded, [(short, "a")], {"a": ["good morning"], "b": ["good weather"]})
+    curves = attribute_curves(tiny_loaded, [(short, "greeting")], words, read="whole")
+    own = {}
+    for name, forms in words.items():
+        traces = [capture_trace(tiny_loaded, short, tiny_loaded.processor.encode_text(form)) for form in forms]
+        own[name] = sum(np.exp(float(np.nansum(trace.tokens.logprob))) for trace in traces)
+    assert curves.share[0, -1] == pytest.approx(own["greeting"] / sum(own.values()), rel=1e-3)
 
 
 def test_settling_depth_by_hand():
