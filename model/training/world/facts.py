@@ -8,7 +8,7 @@ Answers are right by construction: a solver computes them or reads them from the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -301,3 +301,28 @@ def sample(
         return ask(question, SOLVERS[topic](rng, language), language)
 
     return sides.draw_on_side(make, held_out, "a question")
+
+
+def sample_follow_up(rng: np.random.Generator, language: str, *, held_out: bool = False) -> tuple[Exchange, Exchange]:
+    """Draw a question and a shorter one after it that only the first explains: "And of Japan?".
+
+    The pair is held out when either question is.
+
+    Raises:
+        RuntimeError: If the tables have no such pair.
+    """
+    table = read_rows("follow_ups.tsv", 4)
+
+    def make() -> tuple[tuple[Exchange, Exchange], bool | None]:
+        use, topic, english, chinese = _pick(rng, table)
+        question = _pick(rng, [q for q in questions() if q.topic == topic])
+        # "Do you know ...? Yes, it is ..." reads oddly as the answer to "And of Japan?", so only plain replies go on.
+        after = replace(next(q for q in questions() if q.topic == topic), question=(english, chinese))
+        first, first_held = ask(question, SOLVERS[topic](rng, language), language)
+        second, second_held = ask(after, SOLVERS[topic](rng, language), language)
+        second = replace(second, template=f"follow_ups:{table.index([use, topic, english, chinese])}")
+        again = first.values == second.values
+        # The same thing asked twice is on no side.
+        return (first, second), None if again else use == "held" or first_held or second_held
+
+    return sides.draw_on_side(make, held_out, "a follow-up")

@@ -61,11 +61,11 @@ def gives_away(text: str) -> bool:
     return any(_is_test_sentence(plain(piece)) for piece in dict.fromkeys(pieces) if plain(piece))
 
 
-def draw_on_side(make: Callable[[], tuple[_T, bool]], held_out: bool, what: str) -> _T:
+def draw_on_side(make: Callable[[], tuple[_T, bool | None]], held_out: bool, what: str) -> _T:
     """Draw until one of the wanted side comes.
 
     Args:
-        make: Draws one and says whether it is held out.
+        make: Draws one and says whether it is held out; None if it is of no use.
         held_out: Which side is wanted.
         what: Name for the message.
 

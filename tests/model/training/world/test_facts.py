@@ -89,3 +89,16 @@ def test_every_topic_can_be_asked_and_draws_repeat():
 def test_a_damaged_table_is_refused():
     with pytest.raises(ValueError, match="line 2 of facts.tsv: found 5 cells, expected 4"):
         facts.read_rows("facts.tsv", 4)
+
+
+@pytest.mark.parametrize("language", facts.LANGUAGES)
+def test_a_follow_up_is_about_the_same_and_on_one_side(language):
+    rng = np.random.default_rng(6)
+    pairs = {held: [facts.sample_follow_up(rng, language, held_out=held) for _ in range(40)] for held in (False, True)}
+    for first, second in pairs[False] + pairs[True]:
+        assert first.topic == second.topic and first.values != second.values
+        subject = dict(second.values)["a"]
+        known = {a.english: answer for a, answer in facts.relation(second.topic)}
+        assert second.key == (known[subject].english if language == "en" else known[subject].chinese)
+    told = {held: {(a.human, b.human) for a, b in each} for held, each in pairs.items()}
+    assert not told[False] & told[True]
