@@ -17,6 +17,7 @@ import argparse
 import json
 import logging
 import zlib
+from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -124,8 +125,8 @@ def plan_speech(
     return plan
 
 
-def plan_people(recordings: Recordings, count: int, *, split: str, seed: int) -> list[Clip]:
-    """Plan at most `count` clips of people who read, evenly over the people."""
+def plan_people(recordings: Recordings, count: int, *, split: str | Collection[str], seed: int) -> list[Clip]:
+    """Plan at most `count` clips of people who read, evenly over the people of one split or of several."""
     rng = np.random.default_rng([seed, 12])
     rows = [r for r in recordings.select(dataset=PEOPLE_SETS, split=split, with_text=True) if r.speaker]
     rows = [r for r in rows if 1.5 <= r.duration_s <= MAX_SECONDS]
@@ -156,7 +157,7 @@ def plans(
             made["test"] += plan_speech("voice_test", language, tests, seed=HELD_OUT_SEED, **options)
     np.random.default_rng(seed).shuffle(made[""])
     made["people"] = plan_people(recordings, people, split="train", seed=seed)
-    made["people_test"] = plan_people(recordings, min(people, tests), split="test", seed=seed)
+    made["people_test"] = plan_people(recordings, min(people, tests), split=("dev", "test"), seed=seed)
     return {name: plan for name, plan in made.items() if plan}
 
 
