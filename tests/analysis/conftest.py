@@ -8,6 +8,7 @@ import torch
 
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.chat import Audio, Message, Text
+from model.checkpoint import NANO_DIR, load_model
 from model.configuration_step_audio_2 import StepAudio2Config
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
@@ -31,6 +32,14 @@ def tiny_loaded() -> SimpleNamespace:
             torch.nn.init.normal_(bias, std=0.5)
     info = SimpleNamespace(name="tiny random model", revision="test", dtype="float32", device="cpu")
     return SimpleNamespace(model=model, processor=processor, info=info)
+
+
+@pytest.fixture(scope="session")
+def nano():
+    """The embedded checkpoint, whatever it has learned so far; shared like the tiny one."""
+    if not (NANO_DIR / "model.safetensors").exists():
+        pytest.skip("model/nano/model.safetensors is not here: nano has to be trained first")
+    return load_model("nano", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from analysis.hooks import Site, n_layers
 from analysis.patching import Patch, mean_effect, patch_heads, patch_positions, run_patches, scale_heads, strongest
 from analysis.statistic import Axis, Effect
 from model.chat import Audio, Message, Text
-from model.checkpoint import NANO_DIR, syllables
+from model.checkpoint import syllables
 from model.errors import TraceError
 from tests.analysis import circuit
 from tests.analysis.test_capture import n_hooks
@@ -116,15 +116,6 @@ def test_patch_everything_or_nothing_in_a_model_that_hears(heard_pair):
 def test_patch_everything_or_nothing_in_nano(nano):
     first, second = conversations()
     check_both_ends(contrast(nano, first, second, answers=nano_answers(nano)))
-
-
-@pytest.fixture(scope="module")
-def nano():
-    if not (NANO_DIR / "model.safetensors").exists():
-        pytest.skip("nano is not trained yet")
-    from model.checkpoint import load_model
-
-    return load_model("nano", device="cpu")
 
 
 def nano_answers(nano) -> tuple[str, str]:
