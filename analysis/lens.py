@@ -215,9 +215,7 @@ class AttributeCurves:
         labels = [f"{name} ({int(chosen.sum())})" for name, chosen in kinds.items()]
         mean, low, high = (np.stack(part) for part in zip(*rows))
         axes = (Axis("cases", labels=labels), Axis("depth", labels=self.depths))
-        return Statistic(
-            "share of the truth among the candidates", mean, axes, unit="share", low=low, high=high, n=len(self.right)
-        )
+        return Statistic("share of the truth", mean, axes, unit="share", low=low, high=high, n=len(self.right))
 
     def settles(self) -> Statistic:
         """Return at which depth the answer settles, mean over cases, [cases], right and wrong apart."""
