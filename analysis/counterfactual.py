@@ -198,8 +198,11 @@ def whole_clip_edits(*, other: Waveform | None = None, seed: int = 0) -> tuple[E
         other: Another clip, put in whole, at its own level.
         seed: Seed of the noise.
     """
-    swapped = [Edit("replace", settings={"other": other, "other_end_s": other.duration_s, "match_level": False})]
-    return (Edit("mute"), Edit("noise", seed=seed), *(swapped if other is not None else ()), None)
+    edits: list[Edit | None] = [Edit("mute"), Edit("noise", seed=seed)]
+    if other is not None:
+        whole = {"other": other, "other_end_s": other.duration_s, "match_level": False}
+        edits.append(Edit("replace", settings=whole))
+    return (*edits, None)
 
 
 # --- summaries ----------------------------------------------------------------------------------------------------

@@ -41,8 +41,9 @@ MIN_HOP_S = 1 / TOKEN_RATE_HZ
 """One audio position; finer steps than the model's own ask for no more than there is."""
 MAX_WINDOWS = 250
 """Windows of a map unless a hop is given; longer clips get longer hops."""
-WINDOW_HOPS = 3
-"""Length of a window in hops unless it is given."""
+WINDOW_S = 0.4
+"""Length of a window unless it is given, about a word; where hops are longer than half of it, two hops. A window that
+is shorter than the evidence leaves some of it, and the answer may stand on that."""
 MEL_RANGE = 2.0
 """A log-mel reaches this far below its own maximum, where digital silence is."""
 
@@ -128,7 +129,7 @@ def occlusion_map(
         conversation: What the model was given.
         reply_ids: The answer to look at (`Turn.ids`); left out, the model answers first, greedily.
         clip: Which clip of the conversation, counted from 0.
-        window_s: Length of a window in seconds; by default three hops.
+        window_s: Length of a window in seconds; by default 0.4 s, about a word, or two hops if they are longer.
         hop_s: From one window to the next; by default one audio position (80 ms), more for clips over 20 s.
         edit: How to take a window away, with any span; by default it is muted.
         repeats: How many seeds to try, for edits that draw noise.
@@ -207,7 +208,7 @@ def windows(duration_s: float, window_s: float | None = None, hop_s: float | Non
         TraceError: If window or hop is not positive, or windows would leave gaps.
     """
     hop_s = max(MIN_HOP_S, duration_s / MAX_WINDOWS) if hop_s is None else hop_s
-    window_s = WINDOW_HOPS * hop_s if window_s is None else window_s
+    window_s = max(WINDOW_S, 2 * hop_s) if window_s is None else window_s
     if not 0 < hop_s <= window_s:
         found, expected = f"windows of {window_s} s every {hop_s} s", "a positive hop, at most as long as the window"
         raise _refusal(found, expected, "Correct `window_s` or `hop_s`.")

@@ -41,27 +41,13 @@ def evidence(truth) -> dict[int, tuple[float, float]]:
     return {query: (word.start_s, word.end_s) for query, word in enumerate(truth)}
 
 
-def rates(loaded, n: int, seed: int) -> tuple[float, float, int]:
-    """Share of tokens whose top window lies on their burst: by occlusion, by attention; and the number of tokens."""
-    by_occlusion, by_attention = [], []
-    for sound, truth in clips(n, seed):
-        found = occlusion_map(loaded, ask(sound), reply_ids(truth))
-        trace = capture_trace(loaded, ask(sound), found.reply_ids)
-        by_occlusion += hits(found.by_token(), evidence(truth)).notes["hit"].values()
-        by_attention += hits(attention_in_windows(found, trace), evidence(truth)).notes["hit"].values()
-    return float(np.mean(by_occlusion)), float(np.mean(by_attention)), len(by_occlusion)
-
-
 def test_planted_evidence_is_ranked_first(loaded):
-    by_occlusion, by_attention, n = rates(loaded, n=12, seed=6)
-    assert n >= 24 and by_occlusion >= 0.95
-    assert 0 <= by_attention <= 1
-
-
-@pytest.mark.slow
-def test_planted_evidence_is_ranked_first_on_many_clips(loaded):
-    by_occlusion, by_attention, n = rates(loaded, n=150, seed=7)
-    assert n >= 300 and by_occlusion >= 0.95, f"occlusion {by_occlusion:.3f}, attention {by_attention:.3f}, n {n}"
+    """Over 300 tokens and with attention's rate beside it: tests/bench/bench_evidence.py."""
+    found = []
+    for sound, truth in clips(8, seed=6):
+        rows = occlusion_map(loaded, ask(sound), reply_ids(truth)).by_token()
+        found += hits(rows, evidence(truth)).notes["hit"].values()
+    assert len(found) >= 16 and np.mean(found) >= 0.95
 
 
 def test_the_map_is_what_muting_by_hand_gives(loaded, clip, found):
@@ -102,7 +88,7 @@ def test_the_second_clip_can_be_occluded(tiny_loaded, heard):
 
 @pytest.mark.parametrize(
     ("duration", "window", "hop", "n"),
-    [(2.0, None, None, 23), (2.0, 0.5, 0.5, 4), (0.1, None, None, 1), (100, None, None, 248)],
+    [(2.0, None, None, 21), (2.0, 0.5, 0.5, 4), (0.1, None, None, 1), (100, None, None, 249)],
 )
 def test_windows_cover_the_clip(duration, window, hop, n):
     spans = windows(duration, window, hop)
@@ -134,7 +120,7 @@ def test_a_cancelled_map_keeps_what_it_has(loaded, clip, monkeypatch):
 
 
 def test_evidence_is_found_in_time_and_frequency(loaded):
-    """A burst of a known pitch: the top patch is at its time, in its band."""
+    """A burst of a known pitch: the top patch covers its middle, in its band."""
     in_time, in_band = [], []
     for sound, truth in clips(5, seed=8):
         found = occlusion_map_mel(loaded, ask(sound), reply_ids(truth), n_bands=8)
