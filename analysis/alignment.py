@@ -50,6 +50,8 @@ N_HEADS = 3
 """Heads that are averaged."""
 CELL_S = 0.02
 """What one step of the path is worth; finer than a frame (80 ms), because attention rises and falls between frames."""
+MAX_STEPS = 2**25
+"""Tokens times steps; hours of sound take longer steps, so that the table fits into memory."""
 SMOOTH_S = 0.04
 """Standard deviation of the smoothing along time."""
 TRIM_DB = 30.0
@@ -195,7 +197,7 @@ def monotonic_path(scores: np.ndarray) -> np.ndarray:
     if n_rows > n_columns:
         raise _refusal(f"{n_rows} tokens in {n_columns} steps of {1000 * CELL_S:.0f} ms", "no more tokens than steps")
     columns = np.arange(n_columns)
-    began = np.zeros((n_rows, n_columns), np.int64)
+    began = np.zeros((n_rows, n_columns), np.int32)
     best = np.where(columns == 0, 0.0, -np.inf)  # the score of everything before a run that begins at column j
     for i, row in enumerate(scores):
         before = np.concatenate([[0.0], row.cumsum()])
@@ -218,11 +220,11 @@ def _shares(rows: np.ndarray) -> np.ndarray:
 
 def _token_times(rows: np.ndarray, centre_s: np.ndarray, duration_s: float) -> np.ndarray:
     """Return start and end of each row's run, seconds, float64 [row, 2]."""
-    n_cells = max(1, round(duration_s / CELL_S))
-    cell_s = (np.arange(n_cells) + 0.5) * (duration_s / n_cells)
-    fine = np.stack([np.interp(cell_s, centre_s, row) for row in rows])
-    runs = monotonic_path(gaussian_filter1d(fine, SMOOTH_S / CELL_S, axis=1))
-    return runs * (duration_s / n_cells)
+    n_cells = max(1, min(round(duration_s / CELL_S), max(len(rows), MAX_STEPS // len(rows))))
+    step_s = duration_s / n_cells
+    cells_s = (np.arange(n_cells) + 0.5) * step_s
+    fine = np.stack([np.interp(cells_s, centre_s, row) for row in rows])
+    return monotonic_path(gaussian_filter1d(fine, SMOOTH_S / step_s, axis=1)) * step_s
 
 
 def _trimmed(spans: Sequence[tuple[float, float]], sound: Waveform, trim_db: float) -> list[tuple[float, float]]:

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from analysis.capture import token_texts
 from analysis.counterfactual import METRIC, answer_of, clip_of, with_clip
@@ -44,6 +45,8 @@ MAX_WINDOWS = 250
 WINDOW_S = 0.4
 """Length of a window unless it is given, about a word; where hops are longer than half of it, two hops. A window that
 is shorter than the evidence leaves some of it, and the answer may stand on that."""
+QUIET = 0.1
+"""A bin is this share of the time at its background or below."""
 MEL_RANGE = 2.0
 """A log-mel reaches this far below its own maximum, where digital silence is."""
 
@@ -167,7 +170,7 @@ def occlusion_map_mel(
     n_bands: int = 8,
     window_s: float | None = None,
     hop_s: float | None = None,
-    fill: Literal["floor", "mean"] = "floor",
+    fill: Literal["background", "mean", "floor"] = "background",
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Occlusion:
@@ -181,7 +184,9 @@ def occlusion_map_mel(
         n_bands: Bands of equally many mel bins, 1 to 128.
         window_s: See there; here windows start and end on mel frames (10 ms).
         hop_s: See there; by default twice as long as for windows of all frequencies.
-        fill: What to put there: "floor" is what digital silence would show, "mean" the mean of the bin over the clip.
+        fill: What to put there. "background" is what each bin shows when the clip is quiet (its 10th percentile);
+            "mean" is the bin's mean over the clip; "floor" is what digital silence would show, which in a noisy clip
+            is a sight of its own: models were seen to take the hole for a sound.
         progress: See there.
         cancel: See there.
     """
@@ -245,9 +250,15 @@ def _patched(prompt: EncodedPrompt, clip: int, span_s: np.ndarray, bins: slice, 
         if piece.clip_index != clip or stop <= 0 or start >= mels[k].shape[-1]:
             continue
         mel = mels[k] = mels[k].clone()
-        value = mel[bins].mean(dim=-1, keepdim=True) if fill == "mean" else mel.max() - MEL_RANGE
-        mel[bins, max(start, 0) : stop] = value
+        mel[bins, max(start, 0) : stop] = _filling(mel, fill)[bins]
     return replace(prompt, mels=mels)
+
+
+def _filling(mel: Tensor, fill: str) -> Tensor:
+    """Return what a patch of each bin is filled with, [bin, 1]."""
+    if fill == "background":
+        return mel.quantile(QUIET, dim=-1, keepdim=True)
+    return mel.mean(dim=-1, keepdim=True) if fill == "mean" else (mel.max() - MEL_RANGE).expand(len(mel), 1)
 
 
 def _bands_hz(edges: np.ndarray) -> np.ndarray:

@@ -131,3 +131,12 @@ def test_the_map_and_the_path_are_statistics():
     np.testing.assert_allclose(found.map.values.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(found.path.values, found.token_s)
     assert alignment.LIMITS_MS == (50, 100)
+
+
+def test_long_sounds_take_longer_steps(monkeypatch):
+    trace, truth = planted_trace()
+    usual = align(trace, [HEAD])
+    monkeypatch.setattr(alignment, "MAX_STEPS", 9 * 50)  # 9 tokens: 50 steps of 84 ms instead of 210
+    coarse = align(trace, [HEAD])
+    assert float(alignment_error([coarse], [truth])) < float(alignment_error([usual], [truth])) + 0.06
+    assert not np.array_equal(coarse.token_s, usual.token_s, equal_nan=True)

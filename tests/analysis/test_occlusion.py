@@ -120,19 +120,20 @@ def test_a_cancelled_map_keeps_what_it_has(loaded, clip, monkeypatch):
 
 
 def test_evidence_is_found_in_time_and_frequency(loaded):
-    """A burst of a known pitch: the top patch covers its middle, in its band."""
-    in_time, in_band = [], []
+    """A burst of a known pitch: where one patch takes the word away, it covers the burst's middle, in its band."""
+    lost, in_time, in_band = [], [], []
     for sound, truth in clips(5, seed=8):
         found = occlusion_map_mel(loaded, ask(sound), reply_ids(truth), n_bands=8)
         rows = found.by_token().values
         assert rows.shape == (len(truth) + 1, len(found.spans_s), 8)
         for query, word in enumerate(truth):
             time, band = np.unravel_index(rows[query].argmax(), rows[query].shape)
-            centre = found.spans_s[time].mean()
-            in_time.append(word.start_s - 0.08 <= centre <= word.end_s + 0.08)
+            lost.append(rows[query].max() > 1)  # a pitch between two bands survives in the other one
+            in_time.append(found.spans_s[time, 0] <= word.centre_s <= found.spans_s[time, 1])
             low, high = found.bands_hz[band]
             in_band.append(low / 1.35 <= PITCHES_HZ[f" {word.text}"] <= high * 1.35)
-    assert np.mean(in_time) >= 0.9 and np.mean(in_band) >= 0.9
+    assert np.mean(lost) > 0.6
+    assert np.mean(np.array(in_time)[lost]) >= 0.9 and np.mean(np.array(in_band)[lost]) >= 0.9
 
 
 def test_a_patch_of_all_bands_in_all_windows_is_silence(loaded, clip):
@@ -140,8 +141,13 @@ def test_a_patch_of_all_bands_in_all_windows_is_silence(loaded, clip):
     whole = occlusion_map_mel(loaded, ask(sound), reply_ids(truth), n_bands=1, window_s=9.0, hop_s=9.0)
     assert whole.logprob.shape[:3] == (1, 1, 1) and whole.bands_hz.shape == (1, 2)
     assert float(whole.drop().values[0, 0]) > 3
-    mean = occlusion_map_mel(loaded, ask(sound), reply_ids(truth), n_bands=1, window_s=9.0, hop_s=9.0, fill="mean")
-    assert mean.drop().values[0, 0] != whole.drop().values[0, 0]
+    fills = ("background", "mean", "floor")
+    by_fill = [
+        occlusion_map_mel(loaded, ask(sound), reply_ids(truth), n_bands=1, window_s=9.0, hop_s=9.0, fill=fill)
+        for fill in fills
+    ]
+    assert len({float(one.drop().values[0, 0]) for one in by_fill}) == 3
+    assert [one.notes["edit"] for one in by_fill] == [f"log-mel patch, {fill}" for fill in fills]
     with pytest.raises(TraceError, match="n_bands = 0"):
         occlusion_map_mel(loaded, ask(sound), n_bands=0)
 
