@@ -41,7 +41,7 @@ ENCODER_ONLY = ("librispeech", "ljspeech", "cmn_hsk_words", "pinyin_sounds")
 HISTORY_NOISE = 0.25
 """Share of transcript inputs replaced by a random token, so that the decoder listens instead of guessing on."""
 LABEL_SMOOTHING = 0.05
-ENCODER_LR_SHARE, CTC_WEIGHT = 0.6, 0.3
+ENCODER_LR_SHARE, CTC_WEIGHT = 0.4, 0.3
 GUIDE_WEIGHT, GUIDED_SHARE = 0.5, 0.7
 
 

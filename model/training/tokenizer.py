@@ -43,7 +43,7 @@ def common_characters(count: int) -> list[str]:
 
 def training_text() -> Iterator[str]:
     """Sentences of the world in both languages, prompts, tags and common characters, a few times each."""
-    for sentence in grammar.sample_many(12_000, seed=0):
+    for sentence in grammar.sample_many(20_000, seed=0):
         yield sentence.english
         yield sentence.chinese
     for slot in grammar.slots().values():
