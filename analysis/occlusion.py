@@ -94,13 +94,13 @@ class Occlusion:
         wanted = slice(None) if queries is None else list(queries)
         lost = (self.baseline - self.logprob)[..., wanted].sum(axis=-1)
         mean, low, high = repeat_interval(lost)
-        return Statistic(f"drop of {METRIC}", mean, self.axes, "nat", low, high, len(lost), dict(self.notes))
+        return Statistic("log-probability lost", mean, self.axes, "nat", low, high, len(lost), dict(self.notes))
 
     def by_token(self) -> Statistic:
         """Return what each token lost, mean over repeats, [query, time] or [query, time, band]."""
         lost = np.moveaxis((self.baseline - self.logprob).mean(axis=0), -1, 0)
         axes = (Axis("query", labels=self.tokens), *self.axes)
-        return Statistic("drop of log-probability", lost, axes, "nat", n=len(self.logprob), notes=dict(self.notes))
+        return Statistic("log-probability lost", lost, axes, "nat", n=len(self.logprob), notes=dict(self.notes))
 
     def effect(self, queries: Sequence[int] | None = None) -> Effect:
         """Return the log-probability of the answer (or some of its tokens), whole and without each part."""

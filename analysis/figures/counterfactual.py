@@ -90,7 +90,7 @@ def diff_table(diff: Sequence[Edit], *, dark: bool = False) -> Figure:
             },
         )
     )
-    figure.update_layout(**theme.plotly_layout(palette), height=150)
+    figure.update_layout(**theme.plotly_layout(palette), height=175)
     return figure
 
 

@@ -51,7 +51,7 @@ def over_waveform(drop: Statistic, sound: Waveform, *, dark: bool = False) -> Fi
     figure.update_layout(**theme.plotly_layout(palette), height=280, showlegend=False)
     limit = float(np.abs(loud).max(initial=1e-3))
     figure.update_layout(yaxis2={"overlaying": None, "visible": False, "range": [-limit, limit]})
-    figure.update_layout(yaxis={"title": value_title(drop), "overlaying": "y2"})
+    figure.update_layout(yaxis={"title": value_title(drop), "overlaying": "y2", "tickmode": "auto"})
     figure.update_xaxes(title="time (s)", range=[0, sound.duration_s])
     return figure
 
