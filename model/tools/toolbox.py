@@ -150,11 +150,12 @@ class Toolbox:
 
 def _wait(tool: Tool, work: Callable[[], ToolOutput], cancel: threading.Event | None) -> Any:
     """Run a tool so that one that hangs costs a thread and not the conversation, and one that breaks costs nothing."""
-    if not _places.acquire(blocking=False):
+    places = _places
+    if not places.acquire(blocking=False):
         found = f"{MAX_RUNNING} calls that are still under way"
         raise _failure(tool, found, "fewer at once", "Try again in a minute, or answer without it")
     try:
-        return within(tool.timeout_s, lambda: _and_leave(work), name=f"tool-{tool.name}", cancel=cancel)
+        return within(tool.timeout_s, lambda: _and_leave(work, places), name=f"tool-{tool.name}", cancel=cancel)
     except Late as error:
         raise _failure(tool, f"no result after {tool.timeout_s:g} s", "one by then", "Answer without it") from error
     except Cancelled as error:
@@ -169,11 +170,11 @@ def _wait(tool: Tool, work: Callable[[], ToolOutput], cancel: threading.Event | 
         raise _failure(tool, found, "a result", "Answer without it") from error
 
 
-def _and_leave(work: Callable[[], Any]) -> Any:
+def _and_leave(work: Callable[[], Any], places: threading.Semaphore) -> Any:
     try:
         return work()
     finally:
-        _places.release()
+        places.release()
 
 
 def _checked(tool: Tool, output: Any) -> ToolOutput:

@@ -53,7 +53,7 @@ VOICE_SPREAD = 2.0
 """Of the embedded voice at first; the mels vary by as much."""
 MEAN_SHARE = 0.25
 """Over this first share of the run the loss of the encoder's mean fades out."""
-WATCHED, WATCHED_PROMPT, WATCHED_STEPS = 16, 75, 10
+WATCHED, WATCHED_PROMPT, WATCHED_STEPS = 12, 75, 10
 MEASURED = 48
 
 
@@ -303,7 +303,7 @@ def build_parser() -> argparse.ArgumentParser:
     loop.add_flags(parser, run=Path("runs/voice_flow"), peak_lr=1.5e-3)
     parser.add_argument("--out", type=Path, default=sizes.FOLDER)
     parser.add_argument("--networks", type=Path, help="folder of tokenizer and speaker network, default --out")
-    parser.set_defaults(corpus=Path("runs/voice"), frames=6000)
+    parser.set_defaults(corpus=Path("runs/voice"), frames=6000, report_every=500)
     return parser
 
 

@@ -1,11 +1,13 @@
 """Stage 4 of the voice: teach the vocoder to turn a mel into sound.
 
     mel --f0 predictor--> pitch <-- L1 -- tracked pitch (pitch.py)
-    mel, pitch, noise --HiFT--> two waves with different noise <-- energy distance of spectra (spectra.py) -- recording
+    mel, pitch, noise --HiFT--> wave <-- distance of spectra (spectra.py) -- recording
+                         two waves with different noise, later in the run
 
 It needs no codes, so it can be trained first. Three things differ from the usual recipe, all for two CPU cores:
 
-- No discriminator: the energy distance keeps the noise of speech noisy at the price of a second draw.
+- No discriminator: the energy distance keeps the noise of speech noisy at the price of a second draw, and of that only
+  once the network knows what is not noise.
 - The excitation follows the tracked pitch at first, so that the network hears the right harmonics from the first step,
   and clip by clip its own pitch, which it has to live with later.
 - Above the band of a recording nothing is asked: a third of the teachers sounds up to 12 kHz, and the rest of the
@@ -38,8 +40,11 @@ from model.training.voice.pitch import Pitches
 from model.training.voice.spectra import energy_distance
 
 logger = logging.getLogger(__name__)
-CROP_CODES, BATCH = 20, 8
-"""0.8 s of eight clips a step, each drawn twice."""
+CROP_CODES, BATCH = 20, 16
+"""0.8 s of sixteen clips a step; or half of them, each drawn twice."""
+TWICE_FROM = 0.6
+"""Until this share of the run clips are drawn once, and the plain distance teaches what can be known. Drawn twice from
+the start, the network took all that it did not know yet for noise, and was slow to find out."""
 OWN_PITCH_FROM, OWN_PITCH_AT = 0.15, 0.6
 """Until the first share of the run no clip follows the predicted pitch, from the second on every clip does."""
 PITCH_WEIGHT, PITCH_UNIT_HZ = 0.5, 50.0
@@ -171,7 +176,9 @@ class VocoderStage:
             yield Crops(*(torch.from_numpy(np.stack(x)) for x in pieces), bands)
 
     def loss(self, batch: Crops, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """Energy distance of the spectra, and the pitch."""
+        """Distance of the spectra, corrected for chance later in the run, and the pitch."""
+        twice = progress >= TWICE_FROM and len(batch.mel) > 1
+        batch = Crops(*(x[: len(x) // 2] for x in batch)) if twice else batch
         mel, samples, f0, band_hz = batch.to(self.device)
         guess = self.module.predict_f0(mel)
         pitch = pitch_loss(guess, f0)
@@ -180,9 +187,10 @@ class VocoderStage:
         # The phase is a sum of the pitch: a gradient through it would be noise, so the predictor learns from its
         # own loss alone.
         followed = torch.where(own[:, None], guess.detach(), f0)
-        source = self.module.excite(followed.repeat(2, 1), generator=self.noise)
-        one, other = self.module.decode(mel.repeat(2, 1, 1), source).chunk(2)
-        loss, near = energy_distance(samples, one, other, band_hz)
+        n = 2 if twice else 1
+        source = self.module.excite(followed.repeat(n, 1), generator=self.noise)
+        one, *other = self.module.decode(mel.repeat(n, 1, 1), source).chunk(n)
+        loss, near = energy_distance(samples, one, other[0] if other else None, band_hz)
         return loss + PITCH_WEIGHT * pitch, {"distance": loss.item(), "near": near.item(), "pitch": pitch.item()}
 
     def report(self) -> dict[str, float]:
@@ -222,10 +230,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Flags of the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     loop.add_flags(parser, run=Path("runs/voice_vocoder"), peak_lr=2e-3)
-    parser.add_argument("--batch", type=int, default=BATCH, help="clips in a batch; each is drawn twice")
+    parser.add_argument("--batch", type=int, default=BATCH, help="clips in a batch; later half as many, drawn twice")
     parser.add_argument("--crop", type=int, default=CROP_CODES, help="length of a piece in codes (25 are one second)")
     parser.add_argument("--out", type=Path, default=sizes.FOLDER)
-    parser.set_defaults(corpus=Path("runs/voice"))
+    parser.set_defaults(corpus=Path("runs/voice"), report_every=500)
     return parser
 
 

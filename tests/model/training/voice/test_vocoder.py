@@ -38,7 +38,8 @@ def hiss(seed: int, n: int = 12_000) -> torch.Tensor:
 
 
 @pytest.fixture
-def stage(whistled) -> vocoder.VocoderStage:
+def stage(whistled, request) -> vocoder.VocoderStage:
+    request.getfixturevalue("vocoder")  # the WORLD vocoder, which tracks the pitch
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     return vocoder.VocoderStage([whistled], config=SMALL, device=torch.device("cpu"), rng=rng, batch=4, crop_codes=8)
@@ -47,6 +48,7 @@ def stage(whistled) -> vocoder.VocoderStage:
 # --- pitch --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("vocoder")
 @pytest.mark.parametrize("f0", [90.0, 140.0, 260.0])
 def test_pitch_of_a_buzz_is_found_at_every_frame(f0):
     quiet, sound = np.zeros(4800, np.float32), buzz(f0)
@@ -56,6 +58,7 @@ def test_pitch_of_a_buzz_is_found_at_every_frame(f0):
     assert (found[:8] == 0).all() and (found[-8:] == 0).all()
 
 
+@pytest.mark.usefixtures("vocoder")
 def test_pitch_does_not_depend_on_the_kind_of_samples():
     sound = buzz(150.0)
     whole = np.round(sound * 32768).astype(np.int16)
@@ -134,13 +137,20 @@ def test_pieces_line_up(stage, whistled):
 
 def test_predictor_learns_from_the_pitch_alone(stage):
     batch = next(stage.batches(0.0))
-    for progress in (0.0, 1.0):  # following the tracked pitch, then its own
+    for progress, n in ((0.0, 4), (1.0, 2)):  # following the tracked pitch, then its own; half of the clips, twice
         loss, _ = stage.loss(batch, progress)
-        guess = stage.module.predict_f0(batch.mel)
-        alone = vocoder.PITCH_WEIGHT * vocoder.pitch_loss(guess, batch.f0)
+        guess = stage.module.predict_f0(batch.mel[:n])
+        alone = vocoder.PITCH_WEIGHT * vocoder.pitch_loss(guess, batch.f0[:n])
         weight = stage.module.f0_predictor.classifier.weight
         (whole,), (own,) = (torch.autograd.grad(x, weight) for x in (loss, alone))
         assert torch.allclose(whole, own, rtol=1e-4, atol=1e-6) and own.abs().max() > 0
+
+
+def test_chance_is_taken_off_once_clips_are_drawn_twice(stage):
+    batch = next(stage.batches(0.0))
+    (_, once), (_, twice) = (stage.loss(batch, progress) for progress in (0.0, vocoder.TWICE_FROM))
+    assert once["distance"] == once["near"]
+    assert twice["distance"] < twice["near"]
 
 
 def test_what_is_saved_makes_the_same_sound(stage, tmp_path):
