@@ -6,14 +6,16 @@ Names without a prefix make plotly figures for the app; `print_` ones make matpl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.figures import theme
-from analysis.figures.parts import axis_title, colour_map, plotly_ticks, print_axes, print_ticks, value_title
-from analysis.statistic import Axis, Statistic
-from model.errors import TraceError
+from analysis.figures.parts import axis_title, colour_map, plotly_ticks, print_axes, print_ticks, two_axes, value_title
+from analysis.statistic import Statistic
+
+_two_axes = partial(two_axes, expected="a Statistic with two axes", todo="Select or average over the others first.")
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as PrintFigure
@@ -120,17 +122,6 @@ def print_intervals(statistics: Sequence[Statistic], names: Sequence[str]) -> Pr
     axes.set_xlim(left=0)
     axes.set_xlabel(value_title(statistics[0]))
     return figure
-
-
-def _two_axes(statistic: Statistic) -> tuple[Axis, Axis]:
-    if len(statistic.axes) != 2:
-        raise TraceError(
-            f"draw {statistic.name!r}",
-            found=f"{len(statistic.axes)} axes",
-            expected="a Statistic with two axes",
-            todo="Select or average over the others first.",
-        )
-    return statistic.axes
 
 
 def _estimates(statistics: Sequence[Statistic]) -> tuple[list[float], list[float], list[float]]:

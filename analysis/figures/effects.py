@@ -6,14 +6,20 @@ Names without a prefix make plotly figures for the app; `print_` ones make matpl
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.figures import theme
-from analysis.figures.parts import axis_title, plotly_ticks, print_axes, print_ticks, value_title
-from analysis.statistic import Axis, Statistic
-from model.errors import TraceError
+from analysis.figures.parts import axis_title, plotly_ticks, print_axes, print_ticks, two_axes, value_title
+from analysis.statistic import Statistic
+
+_two_axes = partial(
+    two_axes,
+    expected="a Statistic with two axes",
+    todo="Draw a single one with `analysis.figures.counterfactual.changes`.",
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as PrintFigure
@@ -74,17 +80,6 @@ def print_effect_map(statistic: Statistic) -> PrintFigure:
     axes.set(xlabel=axis_title(columns), ylabel=axis_title(rows), title=value_title(statistic))
     figure.colorbar(image, ax=axes, label=statistic.unit, shrink=0.8)
     return figure
-
-
-def _two_axes(statistic: Statistic) -> tuple[Axis, Axis]:
-    if len(statistic.axes) != 2:
-        raise TraceError(
-            f"draw {statistic.name!r}",
-            found=f"{len(statistic.axes)} axes",
-            expected="a Statistic with two axes",
-            todo="Draw a single one with `analysis.figures.counterfactual.changes`.",
-        )
-    return statistic.axes
 
 
 def _reach(statistic: Statistic) -> float:

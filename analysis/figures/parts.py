@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.figures import theme
 from analysis.statistic import Axis, Statistic
+from model.errors import TraceError
 
 MAX_TICKS = 40
 """More labels than that on an axis are thinned out."""
@@ -52,3 +53,15 @@ def colour_map() -> object:
 
 def _thinned(axis: Axis, most: int) -> range:
     return range(0, len(axis), max(1, -(-len(axis) // most)))
+
+
+def two_axes(statistic: Statistic, *, expected: str, todo: str) -> tuple[Axis, Axis]:
+    """The axes of a statistic that a flat picture can show.
+
+    Raises:
+        TraceError: It has another number of axes; `expected` and `todo` end the sentence.
+    """
+    if len(statistic.axes) != 2:
+        found = f"{len(statistic.axes)} axes"
+        raise TraceError(f"draw {statistic.name!r}", found=found, expected=expected, todo=todo)
+    return statistic.axes

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.figures import theme
-from analysis.figures.parts import plotly_ticks, print_axes, print_ticks
-from analysis.statistic import Axis, Statistic
-from model.errors import TraceError
+from analysis.figures.parts import plotly_ticks, print_axes, print_ticks, two_axes
+from analysis.statistic import Statistic
+
+_two_axes = partial(
+    two_axes, expected="shares of [query, segment]", todo="Pick a layer with `analysis.segments.at_layer`."
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as PrintFigure
@@ -64,14 +68,3 @@ def print_token_shares(statistic: Statistic) -> PrintFigure:
     axes.set(xlabel=tokens.name, ylabel=statistic.name, ylim=(0, 1))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _two_axes(statistic: Statistic) -> tuple[Axis, Axis]:
-    if len(statistic.axes) != 2:
-        raise TraceError(
-            f"draw {statistic.name!r}",
-            found=f"{len(statistic.axes)} axes",
-            expected="shares of [query, segment]",
-            todo="Pick a layer with `analysis.segments.at_layer`.",
-        )
-    return statistic.axes
