@@ -90,7 +90,8 @@ class StageTiming:
     """A stage of the turn is over."""
 
     stage: str
-    """"prepare" (tokenise, mel), "encode" (sound), "prefill" (prompt), "decode" (all new tokens)."""
+    """"prepare" (tokenise, mel), "encode" (sound), "prefill" (prompt), "decode" (all new tokens, and what is done
+    between them); of speech "voice" (read the voice) and "sound" (one piece of it)."""
     start_s: float
     end_s: float
     t_s: float
