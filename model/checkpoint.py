@@ -84,6 +84,8 @@ class ModelInfo:
     """The model card, if the folder has one."""
     notes: tuple[str, ...] = ()
     """Decisions worth telling, such as a smaller dtype because the larger did not fit."""
+    trained_tasks: tuple[str, ...] | None = None
+    """Names of the tasks the weights were trained for (`trained_tasks` in config.json); None: all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +176,7 @@ def load_model(
         health=health,
         card_path=card if card.is_file() else None,
         notes=notes,
+        trained_tasks=None if model.config.trained_tasks is None else tuple(model.config.trained_tasks),
     )
     return LoadedModel(model, processor, info)
 

@@ -113,6 +113,9 @@ class StepAudio2Config(PreTrainedConfig):
     alignment_heads: list[list[int]] | None = None
     """[layer, head] of decoder heads that follow the sound as the answer is written, best first, if known. Ours: the
     official files do not name any."""
+    trained_tasks: list[str] | None = None
+    """What the weights were trained for, by `Task.name`; the only home of that fact. None, as in the official files:
+    everything."""
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -1,11 +1,13 @@
 """The shape of the embedded model, and how a trained state becomes a checkpoint folder in the official layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from model.configuration_step_audio_2 import StepAudio2Config
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
+from model.tasks.asr import ASR
 from model.tokens import TokenIds
 
 HIDDEN_SIZE = 320
@@ -23,8 +25,11 @@ The first two are the guided ones."""
 _PAD_TO = 32
 
 
-def nano_config(ids: TokenIds, vocabulary: int) -> StepAudio2Config:
-    """Configuration for a tokenizer of `vocabulary` tokens whose control tokens are `ids`."""
+def nano_config(ids: TokenIds, vocabulary: int, trained_tasks: Sequence[str] = (ASR.name,)) -> StepAudio2Config:
+    """Configuration for a tokenizer of `vocabulary` tokens whose control tokens are `ids`.
+
+    `trained_tasks` names what the weights will have learned (`Task.name`): the app tells its visitors.
+    """
     rows = -(-vocabulary // _PAD_TO) * _PAD_TO
     text = {**DECODER, "vocab_size": rows, "eos_token_id": ids.eot, "pad_token_id": ids.pad, "bos_token_id": None}
     config = StepAudio2Config(
@@ -35,6 +40,7 @@ def nano_config(ids: TokenIds, vocabulary: int) -> StepAudio2Config:
         audio_patch_token_id=ids.audio_patch,
         tie_word_embeddings=True,
         alignment_heads=ALIGNMENT_HEADS,
+        trained_tasks=list(trained_tasks),
     )
     config.eos_token_id, config.pad_token_id = ids.eot, ids.pad
     return config

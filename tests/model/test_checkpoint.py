@@ -88,6 +88,12 @@ def test_info_says_what_was_loaded(checkpoints, folder):
     assert info.revision != load_model(folder, device="cpu", health_check=False).info.revision
 
 
+def test_info_says_what_the_weights_were_trained_for(checkpoints, folder):
+    assert load_model(checkpoints["whole"], device="cpu", health_check=False).info.trained_tasks is None
+    change_config(folder, trained_tasks=["asr", "translation"])
+    assert load_model(folder, device="cpu", health_check=False).info.trained_tasks == ("asr", "translation")
+
+
 def test_dtype_can_be_chosen(checkpoints):
     loaded = load_model(checkpoints["whole"], device="cpu", dtype="bfloat16")
     assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}

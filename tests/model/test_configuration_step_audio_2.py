@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, GenerationConfig
 
 from model.configuration_step_audio_2 import StepAudio2Config, StepAudio2EncoderConfig, StepAudio2TextConfig
 from tests.golden_recipe import read_json
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_official_layout_is_read_with_nested_fields_and_unknown_ones():
@@ -75,3 +78,11 @@ def test_tying_may_be_said_by_either_config():
     official["text_config"]["tie_word_embeddings"] = True
     assert StepAudio2Config(**official).tie_word_embeddings
     assert not StepAudio2Config(**read_json("config.json")).tie_word_embeddings
+
+
+def test_only_our_own_checkpoints_name_what_they_were_trained_for():
+    """The app tells its visitors; official files name nothing and count as trained for everything."""
+    tasks = {path.stem for path in (ROOT / "model" / "tasks").glob("*.py")}
+    named = json.loads((ROOT / "model" / "nano" / "config.json").read_text())["trained_tasks"]
+    assert "asr" in named and set(named) <= tasks
+    assert StepAudio2Config(**read_json("config.json")).trained_tasks is None
