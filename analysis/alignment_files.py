@@ -2,9 +2,10 @@
 
     words, tokens --to_textgrid--> two tiers of intervals that cover the whole clip, gaps as empty ones
                   --to_srt-------> captions of a few words, broken at pauses
-                  --to_csv-------> one line for each word
+                  --to_csv-------> one line for each word       --read_words--> words again
 
     save_alignment("clip.TextGrid", align(trace))
+    truth = read_words("model/nano/examples/2_coffee.csv")
 
 Text in, text out: the functions know no trace and no model. Times are in seconds from the start of the clip.
 
@@ -45,6 +46,24 @@ def save_alignment(path: str | Path, found: Alignment) -> None:
     else:
         raise _refusal(f"the ending {path.suffix!r}", ".TextGrid, .srt or .csv", "Name the file by what it shall be.")
     path.write_text(text, encoding="utf-8", newline="")
+
+
+def read_words(path: str | Path) -> tuple[WordTime, ...]:
+    """Read the words of a CSV file: what `to_csv` wrote, or any table with the columns word, start_s and end_s.
+
+    Raises:
+        TraceError: If a column is missing, or a time is no number.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    try:
+        return tuple(
+            WordTime(line["word"], float(line["start_s"]), float(line["end_s"]), int(line.get("clip") or 0))
+            for line in lines
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        found, expected = f"{error!r} in {Path(path).name}", "the columns word, start_s and end_s (seconds)"
+        raise TraceError("read word times", found=found, expected=expected, todo="Correct the table.") from error
 
 
 def to_textgrid(tiers: Mapping[str, Sequence[WordTime]], duration_s: float) -> str:

@@ -7,7 +7,7 @@ drawn from the same place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -93,12 +93,42 @@ class Statistic:
             raise _refusal(f"{self.name!r} with {len(self.axes)} axes where a single number was wanted")
         return float(self.values)
 
+    def __str__(self) -> str:
+        """Say it in one line: `median |dt| 0.036 s [0.031, 0.042], n 48`; of many values only where they lie.
+
+        >>> str(Statistic("share", 0.5, unit="", low=0.25, high=0.75, n=8))
+        'share 0.5 [0.25, 0.75], n 8'
+        """
+        if self.axes:
+            return f"{self.name} [{', '.join(f'{len(axis)} {axis.name}' for axis in self.axes)}]"
+        parts = [self.name, f"{float(self):.3g}", self.unit]
+        parts += [] if self.low is None else [f"[{float(self.low):.3g}, {float(self.high):.3g}]"]
+        return " ".join(filter(None, parts)) + (f", n {self.n}" if self.n is not None else "")
+
     def axis(self, name: str) -> Axis:
         """Return the axis of that name."""
-        for axis in self.axes:
-            if axis.name == name:
-                return axis
-        raise _refusal(f"no axis {name!r} among {[axis.name for axis in self.axes]}")
+        return self.axes[self._number(name)]
+
+    def select(self, name: str, place: int | str) -> Statistic:
+        """Return one place of an axis, by number or by label, as a Statistic without that axis.
+
+        Raises:
+            TraceError: If there is no such axis or place.
+        """
+        number = self._number(name)
+        ticks, axes = self.axes[number].ticks, self.axes[:number] + self.axes[number + 1 :]
+        at = ticks.index(place) if place in ticks else place
+        if isinstance(at, str) or not -len(ticks) <= at < len(ticks):
+            raise _refusal(f"no place {place!r} on the axis {name!r} of {len(ticks)}: {', '.join(ticks[:12])}")
+        parts = {part: getattr(self, part) for part in ("values", "low", "high", "texts")}
+        taken = {part: None if all_ is None else all_.take(at, axis=number) for part, all_ in parts.items()}
+        return replace(self, axes=axes, **taken)
+
+    def _number(self, name: str) -> int:
+        names = [axis.name for axis in self.axes]
+        if name not in names:
+            raise _refusal(f"no axis {name!r} among {names}")
+        return names.index(name)
 
     def to_dict(self) -> dict:
         """Return a JSON-able form; NaN becomes None."""

@@ -242,6 +242,11 @@ class Trace:
         return range(self.meta.n_prompt, len(self.tokens))
 
     @property
+    def reply_ids(self) -> tuple[int, ...]:
+        """Ids of the reply, as `Turn.ids` has them and as every analysis of an answer takes them."""
+        return tuple(int(i) for i in self.tokens.ids[self.meta.n_prompt :])
+
+    @property
     def reply_text(self) -> str:
         """The reply as text, control tokens and codes left out."""
         return "".join(self.tokens.text[i] for i in self.reply if self.tokens.kind[i] in ("text", "thought", "tool"))

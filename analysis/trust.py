@@ -117,7 +117,7 @@ def hits(rows: Statistic, truth: Mapping[int, tuple[float, float]], *, tolerance
 
 
 def _queries(found: Occlusion, trace: Trace, queries: Sequence[int] | None) -> list[int]:
-    if tuple(int(i) for i in trace.tokens.ids[list(trace.reply)]) != found.reply_ids or found.bands_hz is not None:
+    if trace.reply_ids != found.reply_ids or found.bands_hz is not None:
         raise _refusal(
             "a map and a trace of different answers, or a map with bands",
             "windows of all frequencies, and the trace of the same reply",

@@ -1,6 +1,7 @@
 """The example sounds that ship with nano: synthetic speech with captions that say how hard it is.
 
-    python -m model.training.examples --out model/nano/examples      NAME.flac + NAME.txt (what it is)
+    python -m model.training.examples --out model/nano/examples
+        NAME.flac + NAME.txt (what it is) + NAME.csv (when each word sounds, as the engine says)
 
 English is spoken by held-out voices; two sentences are of held-out patterns, and say so. Mandarin is spoken by
 espeak-ng, whose tones are weak: joined recordings sound better but contain pieces of other people's clips.
@@ -60,12 +61,15 @@ EXAMPLES = (
 
 
 def write(example: Example, folder: Path) -> Path:
-    """Speak one example into `folder`; returns the sound file."""
+    """Speak one example into `folder`, with its caption and word times; returns the sound file."""
     folder.mkdir(parents=True, exist_ok=True)
     speech = synthesize(example.text, find_voice(example.voice), rng=np.random.default_rng(0), prosody=PLAIN)
     path = folder / f"{example.name}.flac"
     save_waveform(path, speech.waveform)
     path.with_suffix(".txt").write_text(example.caption + "\n", encoding="utf-8")
+    if speech.words is not None:
+        lines = [f"{word.text},{word.start_s:.3f},{word.end_s:.3f}\n" for word in speech.words]
+        path.with_suffix(".csv").write_text("word,start_s,end_s\n" + "".join(lines), encoding="utf-8")
     return path
 
 

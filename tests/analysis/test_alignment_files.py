@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.alignment import align
-from analysis.alignment_files import save_alignment, to_csv, to_srt, to_textgrid
+from analysis.alignment_files import read_words, save_alignment, to_csv, to_srt, to_textgrid
 from analysis.attention import WordTime
 from model.errors import TraceError
 from tests.analysis.planted import planted_trace
@@ -81,3 +81,22 @@ def test_files_are_named_by_their_ending(tmp_path):
     assert len([text for *_, text in tiers["tokens"] if text]) == len(found.tokens)
     with pytest.raises(TraceError, match="the ending '.doc'"):
         save_alignment(tmp_path / "a.doc", found)
+
+
+def test_words_come_back_from_a_table(tmp_path):
+    words = (*WORDS, WordTime("北", 2.0, 2.125, clip=1))
+    path = tmp_path / "words.csv"
+    path.write_text(to_csv(words), encoding="utf-8")
+    assert read_words(path) == words
+    path.write_text("word,start_s,end_s\nyes,0.1,0.2\n")
+    assert read_words(path) == (WordTime("yes", 0.1, 0.2),)
+
+
+@pytest.mark.parametrize(
+    "text", ["word,start_s\nyes,0.1\n", "word,start_s,end_s\nyes,0.1\n", "word,start_s,end_s\na,b,c\n"]
+)
+def test_tables_without_times_are_refused(tmp_path, text):
+    path = tmp_path / "words.csv"
+    path.write_text(text)
+    with pytest.raises(TraceError, match="columns word, start_s and end_s"):
+        read_words(path)

@@ -41,8 +41,9 @@ def test_a_word_leans_on_the_sound_where_attention_found_it(nano, turns):
     for conversation, trace in turns:
         found = align(trace)
         edits = [Edit("mute", word.start_s, word.end_s) for word in found.words]
-        ids = trace.tokens.ids[list(trace.reply)]
-        for k, one in enumerate(counterfactuals(nano, conversation, edits, reply_ids=ids, regenerate=False)):
+        for k, one in enumerate(
+            counterfactuals(nano, conversation, edits, reply_ids=trace.reply_ids, regenerate=False)
+        ):
             right.append(int(by_word(one.change, found.grouped).values.argmin()) == k)
             chance.append(1 / len(found.words))
     assert len(right) >= 10 and np.mean(right) > 2 * np.mean(chance)
@@ -59,13 +60,12 @@ def test_words_follow_each_other_through_the_clip(turns):
 def test_without_its_sound_the_answer_falls(nano, turns):
     conversation, trace = turns[0]
     other = turns[1][1].audio["input_0"]
-    ids = trace.tokens.ids[list(trace.reply)]
-    found = counterfactuals(nano, conversation, whole_clip_edits(other=other), reply_ids=ids)
+    found = counterfactuals(nano, conversation, whole_clip_edits(other=other), reply_ids=trace.reply_ids)
     assert (compare(found).values < -1).all() and not any(one.same_answer for one in found)
 
 
 def test_the_map_and_the_meter_hold_together(nano, turns):
     conversation, trace = turns[0]
-    found = occlusion_map(nano, conversation, trace.tokens.ids[list(trace.reply)])
+    found = occlusion_map(nano, conversation, trace.reply_ids)
     assert found.complete and found.drop().values.max() > 0.1
     assert -1 <= float(trust(found, trace)) <= 1

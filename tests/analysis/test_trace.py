@@ -27,6 +27,7 @@ def test_axes_follow_from_tokens_and_meta(trace):
         "width": 0,
     }
     assert trace.reply_text == "".join(ENGLISH)
+    assert trace.reply_ids == trace.events[-1].ids
     assert np.all(np.diff(trace.frames.centre_s) > 0)
 
 
