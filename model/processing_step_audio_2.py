@@ -15,7 +15,7 @@ Source: the official Step-Audio 2 wrapper (`stepaudio2.py`) and `utils.py`.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ from model.errors import AudioError, CheckpointError, ConversationError
 from model.tokens import CONTROL_NAMES, Kind, TokenIds
 
 CONFIG_NAME = "processor_config.json"
+FrontEnd = Callable[[Waveform], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -145,17 +146,18 @@ class StepAudio2Processor:
 
     # -- conversations ---------------------------------------------------------------------------
 
-    def encode(self, conversation: Conversation | Sequence[Any]) -> EncodedPrompt:
+    def encode(self, conversation: Conversation | Sequence[Any], *, front_end: FrontEnd = log_mel) -> EncodedPrompt:
         """Turn one conversation into ids, mels and spans.
 
         Args:
             conversation: Messages, or the official message list (`model.chat.from_messages`).
+            front_end: Makes the log-mel of a piece of at most 25 s; another one where mels are known already.
 
         Raises:
             ConversationError: If it is no valid conversation.
             AudioError: If a recording is too short to give a single position.
         """
-        builder = _PromptBuilder(self)
+        builder = _PromptBuilder(self, front_end)
         conversation = as_conversation(conversation)
         for index, pieces in enumerate(render_messages(conversation)):
             builder.add_message(index, conversation[index], pieces)
@@ -233,8 +235,8 @@ def pad_mels(mels: Sequence[torch.Tensor]) -> torch.Tensor:
 class _PromptBuilder:
     """Collects the ids, mels and spans of one prompt in reading order."""
 
-    def __init__(self, processor: StepAudio2Processor) -> None:
-        self.processor = processor
+    def __init__(self, processor: StepAudio2Processor, front_end: FrontEnd) -> None:
+        self.processor, self.front_end = processor, front_end
         self.ids: list[int] = []
         self.mels: list[torch.Tensor] = []
         self.spans: list[Span] = []
@@ -289,7 +291,7 @@ class _PromptBuilder:
             span = Span("audio", 0, 0, message_index, part_index, clip, chunk_index, **times)
             self._add_ids([token_ids.audio_patch] * count, span)
             self._add_ids([token_ids.audio_end], Span(kind, 0, 0, message_index))
-            self.mels.append(log_mel(chunk))
+            self.mels.append(self.front_end(chunk))
 
     def _chunks(self, waveform: Waveform) -> list[Waveform]:
         """Pieces of at most 25 s that have a position to show for themselves."""

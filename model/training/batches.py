@@ -85,12 +85,19 @@ def _augmented(mel: np.ndarray, noises: Sequence[np.ndarray], rng: np.random.Gen
 def collate(
     corpus: Corpus, rows: Sequence[Row], *, rng: np.random.Generator | None = None, noises: Sequence[np.ndarray] = ()
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack the mels of `rows`; with `rng` they are augmented.
+    """Stack the mels of `rows`; see `stack_mels`."""
+    return stack_mels([corpus.mel(row) for row in rows], rng=rng, noises=noises)
+
+
+def stack_mels(
+    stored: Sequence[np.ndarray], *, rng: np.random.Generator | None = None, noises: Sequence[np.ndarray] = ()
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack log-mels [frames, 128] of any lengths; with `rng` they are augmented.
 
     Returns:
         mels float32 [clip, 128, T] padded on the right with 0.0, and `wav_lens` int32 [clip].
     """
-    mels = [np.asarray(corpus.mel(row), dtype=np.float32) for row in rows]
+    mels = [np.asarray(mel, dtype=np.float32) for mel in stored]
     if rng is not None:
         mels = [_augmented(mel, noises, rng) for mel in mels]
     batch = np.zeros((len(mels), mels[0].shape[1], max(len(mel) for mel in mels)), dtype=np.float32)

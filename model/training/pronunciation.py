@@ -60,7 +60,7 @@ def pronounce(phrase: str) -> list[list[Syllable]]:
     Third tones change inside words first, then between words; 一 and 不 follow the next tone, except in numbers, dates
     and ordinals, where 一 keeps its first tone.
     """
-    words = _cut_words(phrase)
+    words = cut_words(phrase)
     lexical = [syllable for word in words for syllable in dictionary_reading(word)]
     spoken = _one_and_not(phrase, lexical)
     position = 0
@@ -88,7 +88,7 @@ def _cutter() -> ModuleType:
     return jieba
 
 
-def _cut_words(phrase: str) -> list[str]:
+def cut_words(phrase: str) -> list[str]:
     """Cut a phrase into dictionary words."""
     return [str(word) for word in _cutter().cut(phrase)]
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model.tasks import prompts
-from model.training.world import grammar
+from model.training.world import grammar, talk
 
-BPE_SIZE = 4096
+BPE_SIZE = 4608
 N_CODES = 3**6
 COMMON_CHARACTERS = 1500
 CONTROL_TOKENS = (
@@ -42,14 +42,15 @@ def common_characters(count: int) -> list[str]:
 
 
 def training_text() -> Iterator[str]:
-    """Sentences of the world in both languages, prompts, tags and common characters, a few times each."""
+    """Sentences and talk of the world in both languages, prompts, tags and common characters, a few times each."""
     for sentence in grammar.sample_many(20_000, seed=0):
         yield sentence.english
         yield sentence.chinese
+    yield from talk.texts(4_000, seed=0)
     for slot in grammar.slots().values():
         for value in slot:
             yield from (f" {value.english}", value.english.capitalize(), value.chinese) * 8
-    for text in prompts.all_texts():
+    for text in (*prompts.all_texts(), *talk.fixed_texts()):
         yield from [text] * 20
     for tag in (
         "system\n",

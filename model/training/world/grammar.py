@@ -2,7 +2,8 @@
 
 Knows words and which combinations are kept for testing; knows nothing of sound. A sentence is *held out* when its
 template is marked `held`, or when any two of its slot values form a held-out pair (a fixed hash of the two words
-decides, so the split never depends on a seed or on the order of the files).
+decides, so the split never depends on a seed or on the order of the files). A sentence for training holds no such
+pair anywhere, not even one that its fixed words make.
 """
 
 import re
@@ -19,6 +20,7 @@ HELD_PAIR_SHARE = 12
 REPEATABLE = frozenset({"digit", "number"})
 _HERE = Path(__file__).parent
 _FIELD = re.compile(r"\{([a-z]+)(\d?)(?::([sm]))?\}")
+_MARKS = re.compile(r"[,.?，。？]")
 _PLURAL_ES = re.compile(r"(sh|ch|x|s|[^aeiou]o)$")
 
 
@@ -92,6 +94,21 @@ def is_held_pair(first: str, second: str) -> bool:
     return zlib.crc32(key.encode()) % HELD_PAIR_SHARE == 0
 
 
+@cache
+def _written_values() -> tuple[tuple[str, str, str], ...]:
+    """(English or its plural in lower case with spaces around it, Chinese, English as `is_held_pair` wants it)."""
+    values = {value for slot in slots().values() for value in slot}
+    forms = {(form.lower(), v) for v in values for form in (v.english, plural(v.english))}
+    return tuple(sorted((f" {form} ", v.chinese, v.english) for form, v in forms))
+
+
+def holds_held_pair(text: str) -> bool:
+    """Whether two slot words that are kept apart for testing both stand in `text`, English or Chinese."""
+    spaced = f" {_MARKS.sub('', text).lower()} "
+    present = dict.fromkeys(name for en, zh, name in _written_values() if en in spaced or zh in spaced)
+    return any(is_held_pair(a, b) for a, b in combinations(present, 2))
+
+
 def plural(noun: str) -> str:
     """The regular English plural of the world's nouns."""
     return noun + ("es" if _PLURAL_ES.search(noun) else "s")
@@ -158,7 +175,7 @@ def sample(rng: np.random.Generator, *, held_out: bool = False, tries: int = 10_
     for _ in range(tries):
         template = table[rng.choice(len(table), p=weights)]
         sentence = fill(template, _draw(template, rng))
-        if sentence.held_out == held_out:
+        if sentence.held_out == held_out and (held_out or not holds_held_pair(sentence.english)):
             return sentence
     raise RuntimeError(
         f"Drawing a sentence (held_out={held_out}) failed {tries} times: check slots.tsv and templates.tsv."

@@ -1,7 +1,7 @@
 """Word salad: words of the world in an order that no grammar foretells, so that whoever writes them down must listen.
 
     phrases    slot phrases and the fixed parts of training templates at random    "Kitchen by bus I would like purple."
-    broken     English sentences with words dropped, swapped, replaced, put in     "Turn left the light window kitchen."
+    broken     sentences with words dropped, swapped, replaced, put in     "Turn left the light window kitchen."
 
 A salad never holds a held-out word pair, and one that happens to look like a held-out template is thrown away. It is no
 translation to learn from. Phrases alone were not enough in English: with them, patterns never trained on still had
@@ -10,16 +10,16 @@ translation to learn from. Phrases alone were not enough in English: with them, 
 
 import re
 from functools import cache
-from itertools import combinations
 
 import numpy as np
 
+from model.training.pronunciation import cut_words
 from model.training.world import grammar
 
 TEMPLATE = -1
 """`Sentence.template` of a salad."""
 MAX_PHRASES = 5
-BROKEN_SHARE = 0.6
+BROKEN_SHARE = 0.7
 _EDIT_SHARE = 0.35
 """Share of the words of a broken sentence that something happens to."""
 _FIELD = re.compile(r"\{[^}]+\}")
@@ -80,27 +80,16 @@ def looks_held(text: str) -> bool:
 
 
 @cache
-def _words() -> tuple[str, ...]:
-    """Every word of the training side, lower case but for I and names."""
-    texts = [*_parts()[0], *(value.english for values in grammar.slots().values() for value in values)]
-    return tuple(sorted({word for text in texts for word in text.split()}))
+def _words(language: str) -> tuple[str, ...]:
+    """Every word of the training side, English in lower case but for I and names."""
+    parts, values = _parts(), {v for values in grammar.slots().values() for v in values}
+    if language == "en":
+        return tuple(sorted({word for text in (*parts[0], *(v.english for v in values)) for word in text.split()}))
+    return tuple(sorted({word for text in (*parts[1], *(v.chinese for v in values)) for word in cut_words(text)}))
 
 
-@cache
-def _values() -> tuple[str, ...]:
-    return tuple(sorted({value.english for values in grammar.slots().values() for value in values}))
-
-
-def holds_held_pair(text: str) -> bool:
-    """Whether two slot words that are kept apart for testing both stand in the English `text`."""
-    spaced = f" {_MARKS.sub('', text).lower()} "
-    present = [value for value in _values() if f" {value.lower()} " in spaced]
-    return any(grammar.is_held_pair(a, b) for a, b in combinations(present, 2))
-
-
-def _broken(rng: np.random.Generator) -> str:
-    words = _MARKS.sub("", _lower(grammar.sample(rng).english)).split()
-    vocabulary, made = _words(), []
+def _broken(words: list[str], vocabulary: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    made: list[str] = []
     for word in words:
         kind = rng.integers(4) if rng.random() < _EDIT_SHARE else -1
         other = vocabulary[rng.integers(len(vocabulary))]
@@ -112,7 +101,15 @@ def _broken(rng: np.random.Generator) -> str:
             made.insert(-1, word)
         elif kind != 3:
             made.append(word)
-    return " ".join(made or [vocabulary[rng.integers(len(vocabulary))]])
+    return made or [vocabulary[rng.integers(len(vocabulary))]]
+
+
+def _broken_pair(rng: np.random.Generator) -> tuple[str, str]:
+    """Two sentences, broken each on its own."""
+    sentence = grammar.sample(rng)
+    english = _broken(_MARKS.sub("", _lower(sentence.english)).split(), _words("en"), rng)
+    chinese = _broken(cut_words(_MARKS.sub("", sentence.chinese)), _words("zh"), rng)
+    return " ".join(english), "".join(chinese) + "。"
 
 
 def _phrased(rng: np.random.Generator) -> tuple[str, str]:
@@ -129,13 +126,9 @@ def _phrased(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def sample(rng: np.random.Generator) -> grammar.Sentence:
-    """Draw one salad; the Mandarin is always made of phrases."""
+    """Draw one salad; its two languages say different things."""
     while True:
-        text, spoken = _phrased(rng)
-        pairs = holds_held_pair(text)
-        if rng.random() < BROKEN_SHARE:
-            text = _broken(rng)
-            pairs = pairs or holds_held_pair(text)
+        text, spoken = _broken_pair(rng) if rng.random() < BROKEN_SHARE else _phrased(rng)
         text = text[0].upper() + text[1:] + "."
-        if not pairs and not looks_held(text) and not looks_held(spoken):
+        if not any(grammar.holds_held_pair(each) or looks_held(each) for each in (text, spoken)):
             return grammar.Sentence(text, spoken, "salad", TEMPLATE, (), held_out=False)

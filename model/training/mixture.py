@@ -1,0 +1,250 @@
+"""What nano is trained on in the main stage: one table of tasks, and where each gets its items.
+
+    task            sound from            what it learns to reply
+    asr             corpus, talk          what was said
+    translation     corpus                the same in the other language
+    paralinguistics task corpus           one of eleven properties, asked in writing or by a second clip
+    choices         task corpus           multiple choice in MMAU's format
+    chat            talk corpus           an answer, in the tone that fits; typed at times
+    thinking        talk corpus           what was heard, what follows, then the answer
+    tools           talk corpus           a call, or none; then the answer from the result
+
+An item is a conversation that ends in an open turn, and what shall follow. Its recordings are `Stored`: as long as the
+sound was, but silent, with the row whose mel the encoder gets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
+from model.chat import THINK_SUFFIX
+from model.messages import Audio, Conversation, Part, Text
+from model.tasks import paralinguistics
+from model.tasks.asr import ASR
+from model.tasks.thinking import Thinking
+from model.tasks.tool_calls import ToolUse, with_call, with_result
+from model.tasks.translation import Translation
+from model.tools.clock import date_words
+from model.tools.standard import standard_toolbox
+from model.training import talk_corpus, task_questions
+from model.training.corpus import Corpus, Row
+from model.training.world import dialogue, thoughts
+from model.training.world.dialogue import Dialogue
+from model.training.world.tool_scripts import ToolScript
+
+WEIGHTS = {
+    "asr": 0.30, "translation": 0.20, "paralinguistics": 0.18, "choices": 0.04,
+    "chat": 0.14, "thinking": 0.06, "tools": 0.08,
+}  # fmt: skip
+"""Share of the items of each task."""
+TYPED_SHARE = 0.15
+"""Share of the talk that is typed, not spoken."""
+MAX_TOOLS = 2
+"""Tools on offer in an item: schemas are long."""
+RESULT_SHARE = 0.4
+"""Share of the tool items that begin where the result is there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Waveform):
+    """A recording whose log-mel lies in a corpus; its samples are zeros, for the length only."""
+
+    corpus: Corpus
+    row: Row
+
+    @classmethod
+    def of(cls, corpus: Corpus, row: Row) -> "Stored":
+        """The recording of a row."""
+        return cls(np.zeros(row.samples, np.float32), INPUT_SAMPLE_RATE_HZ, corpus, row)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One thing to learn."""
+
+    task: str
+    conversation: Conversation
+    """Ends in an open turn."""
+    reply: tuple[Part, ...]
+    """What the model shall write into it."""
+
+    @property
+    def heard(self) -> list[Stored]:
+        """The recordings in reading order."""
+        parts = (part for message in self.conversation for part in message.parts)
+        return [part.waveform for part in parts if isinstance(part, Audio) and isinstance(part.waveform, Stored)]
+
+
+Maker = Callable[[Row, np.random.Generator], Item | None]
+
+
+class Source:
+    """Rows of one task in an order that comes round, and how an item is made of one."""
+
+    def __init__(self, rows: Sequence[Row], make: Maker, rng: np.random.Generator):
+        self.rows, self.make, self.rng = list(rows), make, rng
+        self._left: list[int] = []
+
+    def draw(self) -> Item:
+        """The next item; rows that give none are passed over."""
+        while True:
+            if not self._left:
+                self._left = self.rng.permutation(len(self.rows)).tolist()
+            if item := self.make(self.rows[self._left.pop()], self.rng):
+                return item
+
+
+class Mixture:
+    """All tasks over the corpora that are there.
+
+    Args:
+        sentences: Corpus of sentences with `translation` labels (`model.training.corpus`).
+        sounds: Corpus of labelled clips (`task_corpus`), and its spoken questions.
+        talks: Corpus of talk (`talk_corpus`).
+        watched: Use the first shards, which are kept to watch a run, instead of the others.
+    """
+
+    def __init__(
+        self,
+        sentences: Corpus,
+        sounds: Corpus | None,
+        questions: Corpus | None,
+        talks: Corpus | None,
+        *,
+        rng: np.random.Generator,
+        watched: bool = False,
+        weights: Mapping[str, float] = WEIGHTS,
+    ):
+        from model.training.asr import speaks
+
+        self.rng = rng
+        part = {c: c.split()[int(watched)] for c in (sentences, sounds, talks) if c is not None}
+        spoken = [row for row in part[sentences] if speaks(row)]
+        made = {
+            "asr": Source(spoken, lambda row, _: transcription(sentences, row), rng),
+            "translation": Source(
+                [row for row in spoken if "translation" in row.clip.labels],
+                lambda row, _: translation(sentences, row),
+                rng,
+            ),
+        }
+        if sounds is not None and questions is not None:
+            bank = task_questions.QuestionBank(questions.rows)
+            stored = _reader(sounds, questions)
+            for task, ask in (("paralinguistics", _property(bank)), ("choices", _choice)):
+                made[task] = Source(part[sounds], _question_maker(task, ask, stored), rng)
+        if talks is not None:
+            turns = [row for row in part[talks] if row.clip.labels["kind"] != "tools"]
+            requests = [row for row in part[talks] if row.clip.labels["kind"] == "tools"]
+            made["chat"] = Source(turns, lambda row, rng: chat(talks, row, rng), rng)
+            made["thinking"] = Source(turns, lambda row, rng: thinking(talks, row, rng), rng)
+            made["tools"] = Source(requests, lambda row, rng: tools(talks, row, rng), rng)
+        self.sources = {task: source for task, source in made.items() if source.rows and weights.get(task)}
+        shares = np.asarray([weights[task] for task in self.sources])
+        self.shares = shares / shares.sum()
+
+    def items(self, count: int) -> Iterator[Item]:
+        """Draw `count` items by their shares."""
+        names = list(self.sources)
+        for k in self.rng.choice(len(names), count, p=self.shares):
+            yield self.sources[names[k]].draw()
+
+
+def transcription(corpus: Corpus, row: Row) -> Item:
+    """Write down what is said."""
+    from model.training.asr import transcript
+
+    return Item("asr", ASR.conversation(Stored.of(corpus, row)), (Text(transcript(row)),))
+
+
+def translation(corpus: Corpus, row: Row) -> Item:
+    """Say it in the other language."""
+    target = "zh" if row.clip.language == "en" else "en"
+    asked = Translation.conversation(Stored.of(corpus, row), target=target)
+    return Item("translation", asked, (Text(str(row.clip.labels["translation"])),))
+
+
+def _reader(*corpora: Corpus) -> Callable[[str], Stored]:
+    """Find a recording by the id of its clip."""
+    rows = {row.clip.id: (corpus, row) for corpus in corpora for row in corpus.rows}
+    return lambda name: Stored.of(*rows[name])
+
+
+def _property(bank: task_questions.QuestionBank):
+    return lambda row, rng: task_questions.paralinguistic_questions(row, rng, held_out=False, bank=bank)
+
+
+def _choice(row: Row, rng: np.random.Generator):
+    return task_questions.choice_questions(row, rng, held_out=False)
+
+
+def _question_maker(task: str, ask, stored: Callable[[str], Stored]) -> Maker:
+    def make(row: Row, rng: np.random.Generator) -> Item | None:
+        asked = ask(row, rng)
+        if not asked:
+            return None
+        example = task_questions.example(asked[int(rng.integers(len(asked)))], stored)
+        return Item(task, example.conversation, (Text(example.reference),))
+
+    return make
+
+
+def _said(corpus: Corpus, row: Row, talk: Dialogue, rng: np.random.Generator) -> list[Waveform | str]:
+    """What the person says in each turn: earlier turns typed, the last one spoken or at times typed too."""
+    typed: list[Waveform | str] = [exchange.human for exchange in talk.exchanges]
+    if talk.exchanges[-1].manner or rng.random() >= TYPED_SHARE:
+        typed[-1] = Stored.of(corpus, row)
+    return typed
+
+
+def chat(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
+    """Reply to the last turn of a dialogue."""
+    talk = talk_corpus.from_plan(row.clip.plan["talk"])
+    example = dialogue.as_example(talk, _said(corpus, row, talk, rng), id=row.clip.id)
+    return Item("chat", example.conversation, (Text(example.reference),))
+
+
+def sound_labels(row: Row) -> dict[str, str]:
+    """What is truly in a recording, dimension -> label."""
+    known = row.clip.labels
+    return {d: str(known[d]) for d in paralinguistics.DIMENSIONS if known.get(d) in paralinguistics.labels(d)}
+
+
+def thinking(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
+    """Think first: what is heard, what follows; then reply."""
+    talk = talk_corpus.from_plan(row.clip.plan["talk"])
+    last, said = talk.exchanges[-1], _said(corpus, row, talk, rng)
+    spoken = isinstance(said[-1], Stored)
+    trace = thoughts.think(last, sound_labels(row) if spoken else {}, rng)
+    replies = (exchange.reply for exchange in talk.exchanges)
+    history = list(zip(said, replies, strict=True))[:-1]
+    return Item("thinking", Thinking.conversation(said[-1], history=history),
+                (Text(f"{trace.thought}\n{THINK_SUFFIX}"), Text(trace.reply)))  # fmt: skip
+
+
+@cache
+def _toolbox():
+    return standard_toolbox(online=False)
+
+
+def offered(script: ToolScript, rng: np.random.Generator):
+    """The tool a request is about and at times another one, in the standard order."""
+    names = [name for name in _toolbox().names if name != script.tool]
+    others = rng.permutation(names)[: int(rng.integers(MAX_TOOLS))].tolist()
+    return _toolbox().only({script.tool, *others})
+
+
+def tools(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
+    """Decide on a tool; or, where the call was made, answer from its result."""
+    script = talk_corpus.from_plan(row.clip.plan["talk"])
+    said = script.human if rng.random() < TYPED_SHARE else Stored.of(corpus, row)
+    asked = ToolUse.conversation(said, offered=offered(script, rng).message(), today=date_words(script.now, "zh"))
+    if script.call is None:
+        return Item("tools", asked, (Text(script.reply),))
+    if rng.random() >= RESULT_SHARE:
+        return Item("tools", asked, (Text(script.lead), script.call))
+    told = with_result(with_call(asked, script.lead, script.call), script.result)
+    return Item("tools", told, (Text(script.reply),))
