@@ -133,6 +133,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     progress: Progress | None = None,
     health_check: bool = True,
+    voice: bool = False,
 ) -> LoadedModel:
     """Load a checkpoint, in the five steps listed at the top of this file.
 
@@ -143,6 +144,8 @@ def load_model(
         dtype: "auto" is bfloat16 on CUDA and float32 elsewhere, unless only the smaller one fits.
         progress: Called with the name of the step and the fraction of it that is done, 0 to 1.
         health_check: Refuse a model whose answer does not depend on the sound.
+        voice: Fetch what a Hub checkpoint speaks with, too; of an official one over a gigabyte. If that fails, the
+            model is loaded without, and `info.notes` says why. Folders speak or do not, whatever is asked.
 
     Raises:
         MemoryShortage: If it does not fit into the memory, or the download onto the disk.
@@ -151,6 +154,7 @@ def load_model(
     tell = progress or (lambda step, fraction: None)
     tell("find", 0.0)
     folder, revision = find_folder(str(name_or_path), tell)
+    voice_note = fetch_voice(str(name_or_path), folder, tell) if voice and revision else ()
     tell("check", 0.0)
     empty = build_empty(folder)
     files = check_weights(folder, empty)
@@ -175,7 +179,7 @@ def load_model(
         memory_bytes=n_parameters * chosen.itemsize,
         health=health,
         card_path=card if card.is_file() else None,
-        notes=notes,
+        notes=(*notes, *voice_note),
         trained_tasks=None if model.config.trained_tasks is None else tuple(model.config.trained_tasks),
     )
     return LoadedModel(model, processor, info)
@@ -200,6 +204,21 @@ def find_folder(name: str, tell: Progress = lambda step, fraction: None) -> tupl
         )
     folder = cached_snapshot(name, is_complete) or download(name, tell)
     return folder, folder.name
+
+
+def fetch_voice(name: str, snapshot: Path, tell: Progress = lambda step, fraction: None) -> tuple[str, ...]:
+    """Fetch what a Hub checkpoint speaks with, if it is not in its snapshot yet; return what is worth telling."""
+    from model.token2wav.loading import ALL_FILES, find_files
+
+    try:
+        find_files(snapshot / VOICE_FOLDER)
+    except CheckpointError:
+        try:
+            repo, files = name.partition("@")[0], [f"{VOICE_FOLDER}/{file}" for file in ALL_FILES]
+            download(f"{repo}@{snapshot.name}", tell, files)
+        except CheckpointError as error:
+            return (f"It cannot speak: {error}",)
+    return ()
 
 
 def is_complete(folder: Path) -> bool:

@@ -6,7 +6,7 @@ Knows nothing of what is in a checkpoint. Everything that can go wrong between h
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from model.errors import CheckpointError, MemoryShortage
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.md"]
 """Files that the loader reads."""
 OTHER_FOLDERS = ["*/*"]
-"""Not among them: the official repositories keep the speech decoder, over a gigabyte, in a folder of its own."""
+"""Not among them: the official repositories keep the speech decoder, over a gigabyte, in a folder of its own, which is
+fetched when it is asked for."""
 GIB = 2**30
 
 
@@ -33,12 +34,13 @@ def cached_snapshot(name: str, is_complete: Callable[[Path], bool]) -> Path | No
     return folder if is_complete(folder) else None
 
 
-def download(name: str, tell: Callable[[str, float], None]) -> Path:
+def download(name: str, tell: Callable[[str, float], None], files: Sequence[str] = ()) -> Path:
     """Fetch what is missing of a repository, after asking whether the disk can take it.
 
     Args:
         name: "owner/name" or "owner/name@revision".
         tell: Called with "download" and the fraction that is done.
+        files: Patterns of the files to fetch, instead of those that the loader reads.
 
     Returns:
         The snapshot's folder, named after its commit.
@@ -49,24 +51,24 @@ def download(name: str, tell: Callable[[str, float], None]) -> Path:
     """
     tried = f"download {name!r} from the Hugging Face Hub"
     try:
-        plan = snapshot_download(**_arguments(name), dry_run=True)
+        plan = snapshot_download(**_arguments(name, files), dry_run=True)
         n_bytes = sum(file.file_size or 0 for file in plan if file.will_download)
         _check_disk(tried, n_bytes)
         tell("download", 0.0)
-        folder = Path(snapshot_download(**_arguments(name), tqdm_class=_reporting_bar(tell, n_bytes)))
+        snapshot = Path(snapshot_download(**_arguments(name, files), tqdm_class=_reporting_bar(tell, n_bytes)))
     except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
         raise _refusal(tried, error) from error
     tell("download", 1.0)
-    return folder
+    return snapshot
 
 
-def _arguments(name: str) -> dict[str, Any]:
+def _arguments(name: str, files: Sequence[str] = ()) -> dict[str, Any]:
     repo, _, revision = name.partition("@")
     return {
         "repo_id": repo,
         "revision": revision or None,
-        "allow_patterns": PATTERNS,
-        "ignore_patterns": OTHER_FOLDERS,
+        "allow_patterns": list(files) or PATTERNS,
+        "ignore_patterns": None if files else OTHER_FOLDERS,
     }
 
 

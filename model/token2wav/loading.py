@@ -46,6 +46,8 @@ NEEDED = (FLOW, VOCODER)
 VOICES_FOLDER = "voices"
 SUBFOLDER = "token2wav"
 """Where all this lies in a checkpoint."""
+ALL_FILES = (CONFIG_FILE, OFFICIAL_FILE, *(name for names in FILES.values() for name in names), f"{VOICES_FOLDER}/*")
+"""Everything that is read of a folder, as patterns; official ones hold more."""
 _VOCODER_PREFIX = "generator."
 """Stands before every name of some official vocoder files."""
 _AGAIN = "Copy or download this folder again."

@@ -105,3 +105,55 @@ def test_half_snapshot_on_disk_is_completed(monkeypatch, tmp_path):
 def test_revision_may_follow_the_name(monkeypatch):
     assert hub._arguments("owner/name@v1.2")["revision"] == "v1.2"
     assert hub._arguments("owner/name")["revision"] is None
+
+
+# --- what a checkpoint speaks with ---
+
+
+def voice_client(folder, monkeypatch, *, error=None):
+    """Stand in for `snapshot_download`; what is asked for is noted, and written into the folder."""
+    asked = []
+
+    def snapshot(dry_run=False, **given):
+        asked.append(given)
+        if error:
+            raise error
+        if not dry_run:
+            official_voice(folder / "token2wav")
+        return [SimpleNamespace(file_size=1000, will_download=True)] if dry_run else str(folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    return asked
+
+
+def official_voice(folder):
+    folder.mkdir(exist_ok=True)
+    for name in ("flow.pt", "hift.pt", "campplus.onnx", "speech_tokenizer_v2_25hz.onnx"):
+        (folder / name).touch()
+    (folder / "flow.yaml").write_text("flow: {}")
+
+
+def test_voice_is_fetched_of_the_same_commit_and_only_what_is_read(monkeypatch, tmp_path):
+    asked, told = voice_client(tmp_path, monkeypatch), []
+    assert checkpoint.fetch_voice(f"{NAME}@main", tmp_path, lambda *step: told.append(step)) == ()
+    assert {(each["repo_id"], each["revision"], each["ignore_patterns"]) for each in asked} == {
+        (NAME, tmp_path.name, None)
+    }
+    patterns = asked[0]["allow_patterns"]
+    assert {"token2wav/flow.pt", "token2wav/flow.yaml", "token2wav/voices/*"} < set(patterns)
+    assert all(pattern.startswith("token2wav/") for pattern in patterns) and "token2wav/*" not in patterns
+    assert told[-1] == ("download", 1.0)
+
+
+def test_voice_that_is_there_is_not_asked_for(monkeypatch, tmp_path):
+    official_voice(tmp_path / "token2wav")
+    asked = voice_client(tmp_path, monkeypatch)
+    assert checkpoint.fetch_voice(NAME, tmp_path) == () and not asked
+    (tmp_path / "token2wav" / "hift.pt").unlink()  # an earlier download was broken off
+    assert checkpoint.fetch_voice(NAME, tmp_path) == () and asked
+
+
+def test_voice_that_cannot_be_fetched_is_told_and_nothing_more(monkeypatch, tmp_path):
+    voice_client(tmp_path, monkeypatch, error=httpx.ConnectError("no route"))
+    (note,) = checkpoint.fetch_voice(NAME, tmp_path)
+    assert note.startswith("It cannot speak: Could not download") and "Connect to the internet" in note
