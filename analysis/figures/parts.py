@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from analysis.figures import theme
 from analysis.statistic import Axis, Statistic
 from model.errors import TraceError
@@ -37,11 +39,36 @@ def print_ticks(axis: Axis, *, most: int = MAX_TICKS) -> tuple[list[int], list[s
 def print_axes(*, width: float, height: float, rows: int = 1, **options) -> tuple:
     """Return a figure that belongs to no window, and its axes, in the print style (sizes in inches)."""
     import matplotlib
-    from matplotlib.figure import Figure as PrintFigure
 
     with matplotlib.rc_context(theme.print_style()):
-        figure = PrintFigure(figsize=(width, height), layout="constrained")  # nothing is cut off when saved
+        figure = _print_figure()(figsize=(width, height), layout="constrained")  # nothing is cut off when saved
         return figure, figure.subplots(rows, **options)
+
+
+@functools.cache
+def _print_figure() -> type:
+    """Return the class of figures that write every text in the fonts of the print style.
+
+    matplotlib gives a text its fonts when it is made, and most are made after `print_axes` has returned; without the
+    second font Chinese would be empty boxes.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
+    from matplotlib.text import Text
+
+    here = {"sans-serif", *get_font_names()}
+    fonts = [name for name in theme.print_style()["font.family"] if name in here]
+
+    class PrintFigure(Figure):
+        """A matplotlib figure, see above."""
+
+        def draw(self, renderer: object) -> None:
+            """Draw it."""
+            for text in self.findobj(Text):
+                text.set_fontfamily(fonts)
+            super().draw(renderer)
+
+    return PrintFigure
 
 
 def colour_map() -> object:

@@ -12,6 +12,7 @@ import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from analysis.figures.theme import DARK, LIGHT, css_variables
 from analysis.trace import Trace
@@ -54,6 +55,19 @@ def standalone_html(trace: Trace, *, title: str = "", labels: Mapping[str, str] 
         light=LIGHT.ground,
         dark=DARK.ground,
     )
+
+
+def iframe_html(trace: Trace, *, height: int = 620, **options: Any) -> str:
+    """Return the same page in a frame of its own, for a notebook cell: `HTML(iframe_html(trace))`.
+
+    Args:
+        trace: What to show.
+        height: Of the frame, in pixels.
+        options: As for `standalone_html`.
+    """
+    page = html.escape(standalone_html(trace, **options))
+    style = f"width: 100%; height: {height}px; border: 0"
+    return f'<iframe title="linked view" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
 
 
 def _for_script(value: object) -> str:

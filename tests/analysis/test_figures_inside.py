@@ -1,7 +1,10 @@
 """Pictures of lens, probes, patching and segments show what the Statistic says, on screen and on paper."""
 
+import warnings
+
 import numpy as np
 import pytest
+from matplotlib.font_manager import get_font_names
 
 from analysis.figures.curves import curves, print_curves
 from analysis.figures.effects import effect_map, print_effect_map
@@ -116,6 +119,16 @@ def test_print_figures_carry_the_same_values(pair, probed, tiny_loaded, short, t
     assert sum(bar.get_height() for bar in drawn["segments"].axes[0].patches) == pytest.approx(shares.values.sum())
     for name, figure in drawn.items():
         figure.savefig(tmp_path / f"{name}.png")
+
+
+def test_chinese_is_printed_with_characters_not_boxes(tmp_path):
+    if "Noto Sans CJK SC" not in get_font_names():
+        pytest.skip("without the font there is nothing to print Chinese with")
+    axes = Axis("depth", labels=("0", "1")), Axis("query", labels=("北", "京"))
+    best = Statistic("p", [[0.2, 0.3], [0.5, 0.9]], axes, texts=[["北", "了"], ["a", "京"]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of every missing glyph
+        print_lens_grid(best).savefig(tmp_path / "lens.png")
 
 
 def test_other_statistics_are_refused():

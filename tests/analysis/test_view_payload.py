@@ -4,12 +4,13 @@ import base64
 import json
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from analysis.trace import CaptureSpec
-from analysis.view import layer_payload, script, standalone_html, stylesheet, view_payload
+from analysis.view import iframe_html, layer_payload, script, standalone_html, stylesheet, view_payload
 from analysis.view import payload as payload_module
 from analysis.view.bundle import FOLDER, SCRIPT_PARTS
 from model.audio import Waveform
@@ -115,6 +116,18 @@ def test_token_texts_cannot_end_the_script(trace):
     text[trace.meta.n_prompt] = "</script><img src=x onerror=alert(1)>"
     page = standalone_html(replace(trace, tokens=replace(trace.tokens, text=text)))
     assert page.count("</script>") == 1 and "<img" not in page
+
+
+def test_a_notebook_cell_holds_the_same_page_in_a_frame(trace):
+    class Frames(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.append((tag, dict(attrs)))
+
+    found: list = []
+    Frames().feed(iframe_html(trace, height=500, title='a "quoted" <title>'))
+    assert [tag for tag, _ in found] == ["iframe"]
+    assert found[0][1]["srcdoc"] == standalone_html(trace, title='a "quoted" <title>')
+    assert found[0][1]["sandbox"] == "allow-scripts" and "height: 500px" in found[0][1]["style"]
 
 
 def test_the_script_never_writes_markup():
