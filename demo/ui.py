@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from demo import header
+from demo.audio_input import share_raw_microphone
 from demo.errors import NO_SPACE, explain
 from demo.page import AT_ONCE, Page, translations
 from demo.session import new_session
@@ -65,7 +66,7 @@ def _open_page(demo: gr.Blocks, page: Page, top: header.Header, asr_tab: asr.Asr
         return [strip, gr.Timer(active=not settled), transcript_html(Transcript(), texts)]
 
     demo.load(opened, page.session, [top.strip, top.timer, asr_tab.panel], **AT_ONCE)
-    demo.load(None, None, asr_tab.raw_microphone, js=asr.RAW_LOAD_JS, **AT_ONCE)
+    share_raw_microphone(demo, [asr_tab.raw_microphone])
 
 
 def _connect_tabs(
@@ -83,7 +84,7 @@ def _connect_tabs(
         texts = page.texts(request)
         return inspect.updates(inspect.show(workbench, session, run_id, texts), texts)
 
-    asr_tab.open_button.click(jump, [asr_tab.run_id, page.session], [tabs, *inspect_tab.outputs], **AT_ONCE)
+    asr_tab.run.open_button.click(jump, [asr_tab.run.run_id, page.session], [tabs, *inspect_tab.outputs], **AT_ONCE)
     picker = inspect_tab.outputs[0]
     inspect_item.select(visit, [picker, page.session], inspect_tab.outputs, **AT_ONCE)
 

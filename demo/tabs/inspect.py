@@ -16,11 +16,11 @@ import gradio as gr
 
 from analysis.figures.theme import token_label
 from analysis.trace import Trace
+from demo.audio_turn import run_title
 from demo.errors import Problem, explain, problem_html
 from demo.linked_view import linked_view, payload
 from demo.page import AT_ONCE, QUIET, Page
 from demo.runs import Run
-from demo.tabs.asr import run_title
 from demo.texts import Texts
 from demo.workbench import Workbench
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from demo.audio_input import examples
+from demo.audio_turn import Frame, accept, hear, paced, run_title, stop
 from demo.settings import Settings
-from demo.tabs.asr import Frame, accept, examples, hear, paced, run_title, stop, transcribe
+from demo.tabs.asr import transcribe
 from demo.transcript import Transcript
 from demo.workbench import Workbench
 from model.errors import CheckpointError
