@@ -129,6 +129,15 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "found": ("Found", "发现"),
     "expected": ("Expected", "应为"),
+    # Player
+    "player_play": ("Play", "播放"),
+    "player_pause": ("Pause", "暂停"),
+    "player_stop": ("Stop", "停止"),
+    "player_download": ("Download WAV", "下载 WAV"),
+    "player_position": ("Position", "位置"),
+    "player_waiting": ("Waiting for more sound", "等待更多声音"),
+    "player_blocked": ("Press Play to hear it", "按播放即可收听"),
+    "player_file": ("speech", "语音"),
     # Inspect
     "run": ("Run", "运行"),
     "upload_trace": ("Open trace file", "打开记录文件"),

@@ -150,12 +150,13 @@ def head(lang: str) -> str:
         f":root.dark, .dark {{ --accent: {DARK.accent}; }}\n"
         f".dark .gradio-container {{ --color-accent: {DARK.accent}; }}"  # gradio has one for both
     )
-    language, microphone = (
-        (ASSETS / name).read_text(encoding="utf-8") for name in ("language.css", "raw_microphone.js")
+    language, player_look, microphone, player = (
+        (ASSETS / name).read_text(encoding="utf-8")
+        for name in ("language.css", "player.css", "raw_microphone.js", "player.js")
     )
     # Said to screen readers, and to the style sheet for the few words that gradio does not translate.
     chosen = "navigator.language.slice(0, 2)" if lang == "auto" else json.dumps(lang)
     speak = f"document.documentElement.lang = {chosen} === 'zh' ? 'zh' : 'en';"
-    styles = "\n".join((colours, language, stylesheet()))
-    scripts = "\n".join((microphone, speak, script()))
+    styles = "\n".join((colours, language, player_look, stylesheet()))
+    scripts = "\n".join((microphone, speak, player, script()))
     return f"<style>{styles}</style>\n<script>{scripts}</script>"
