@@ -9,6 +9,7 @@ alignment, on a real (if tiny) network with real attention. The weights in `tone
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,10 +37,15 @@ POSITIONS = "encoder.positional_embedding.weight"
 @functools.cache
 def build_processor() -> StepAudio2Processor:
     """A byte-level tokenizer with one token for each word; nothing in it is learned, so its ids never move."""
+    return word_processor(tuple(PITCHES_HZ))
+
+
+def word_processor(words: Sequence[str], controls: Sequence[str] = ()) -> StepAudio2Processor:
+    """A byte-level tokenizer with one token for each word (a space or letters first), and more control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab, merges = {letter: k for k, letter in enumerate(alphabet)}, []
-    for word in PITCHES_HZ:
-        letters = "Ġ" + word[1:]
+    for word in words:
+        letters = word.replace(" ", "Ġ").replace("\n", "Ċ")
         for k in range(1, len(letters)):
             if (letters[:k], letters[k]) not in merges:
                 merges.append((letters[:k], letters[k]))
@@ -49,6 +55,7 @@ def build_processor() -> StepAudio2Processor:
     core.decoder = decoders.ByteLevel()
     names = (*CONTROL_NAMES, IM_END, *(code_name(code) for code in range(9)))
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    core.add_tokens([AddedToken(name, special=False, normalized=False) for name in controls])
     return StepAudio2Processor(PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False))
 
 
