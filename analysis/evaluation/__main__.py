@@ -1,6 +1,7 @@
 """Run an evaluation: `python -m analysis.evaluation asr --corpus runs/corpus --card model/nano/README.md`.
 
-The test corpora are made by `python -m model.training.corpus --only test`.
+The test corpora are made by `python -m model.training.corpus --only test`, and in the same way by `task_corpus` and
+`talk_corpus` for what is not recognition.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from analysis.attention import Head
 from analysis.evaluation import asr
 from analysis.evaluation.report import Metric, Report, write_into_card
+from analysis.evaluation.tasks import EVALUATIONS
 from model.checkpoint import NANO, LoadedModel, load_model
 from model.training import guide
 from model.training.corpus import Corpus
@@ -79,20 +81,22 @@ def pointing_metrics(loaded: LoadedModel, rows: list[asr.Row], language: str) ->
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=["asr"])
+    parser.add_argument("task", choices=["asr", *EVALUATIONS])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
+    parser.add_argument("--corpus", type=Path, help="folder of the test corpora; by default where they are made")
     parser.add_argument("--limit", type=int, help="at most this many clips of each set")
-    parser.add_argument("--out", type=Path, default=Path("runs/reports/asr.json"))
+    parser.add_argument("--out", type=Path, help="report file; runs/reports/TASK.json by default")
     parser.add_argument("--card", type=Path, help="model card to write the table into")
     args = parser.parse_args()
     loaded = load_model(args.model, device=args.device)
-    metrics = evaluate_asr(loaded, args.corpus, args.limit)
+    measure, usual = EVALUATIONS.get(args.task, (evaluate_asr, "runs/corpus"))
+    folder = args.corpus or Path(usual)
+    metrics = measure(loaded, folder, args.limit)
     if not metrics:
-        sys.exit(
-            f"Found no test corpus under {args.corpus}; make it with `python -m model.training.corpus --only test`."
-        )
+        maker = folder.name if folder.name in ("task_corpus", "talk_corpus") else "corpus"
+        sys.exit(f"Found no test corpus under {folder}; make it with `python -m model.training.{maker} --only test`.")
+    out = args.out or Path(f"runs/reports/{args.task}.json")
     provenance = {
         "command": "python -m analysis.evaluation " + shlex.join(sys.argv[1:]),
         "model": loaded.info.name,
@@ -100,11 +104,11 @@ def main() -> None:
         "python": platform.python_version(),
     }
     report = Report(args.task, tuple(metrics), provenance)
-    report.save(args.out)
+    report.save(out)
     if args.card:
         write_into_card(args.card, report)
     print(report.markdown())
-    print(json.dumps({"report": str(args.out)}))
+    print(json.dumps({"report": str(out)}))
 
 
 if __name__ == "__main__":

@@ -15,25 +15,18 @@ sound was, but silent, with the row whose mel the encoder gets.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.chat import THINK_SUFFIX
 from model.messages import Audio, Conversation, Part, Text
-from model.tasks import paralinguistics
 from model.tasks.asr import ASR
-from model.tasks.thinking import Thinking
-from model.tasks.tool_calls import ToolUse, with_call, with_result
+from model.tasks.tool_calls import with_call, with_result
 from model.tasks.translation import Translation
-from model.tools.clock import date_words
-from model.tools.standard import standard_toolbox
-from model.training import talk_corpus, task_questions
+from model.training import talk_corpus, talk_examples, task_questions
 from model.training.corpus import Corpus, Row
-from model.training.world import dialogue, thoughts
-from model.training.world.dialogue import Dialogue
-from model.training.world.tool_scripts import ToolScript
+from model.training.world import thoughts
 
 WEIGHTS = {
     "asr": 0.30, "translation": 0.20, "paralinguistics": 0.18, "choices": 0.04,
@@ -42,8 +35,6 @@ WEIGHTS = {
 """Share of the items of each task."""
 TYPED_SHARE = 0.15
 """Share of the talk that is typed, not spoken."""
-MAX_TOOLS = 2
-"""Tools on offer in an item: schemas are long."""
 RESULT_SHARE = 0.4
 """Share of the tool items that begin where the result is there."""
 
@@ -192,59 +183,32 @@ def _question_maker(task: str, ask, stored: Callable[[str], Stored]) -> Maker:
     return make
 
 
-def _said(corpus: Corpus, row: Row, talk: Dialogue, rng: np.random.Generator) -> list[Waveform | str]:
-    """What the person says in each turn: earlier turns typed, the last one spoken or at times typed too."""
-    typed: list[Waveform | str] = [exchange.human for exchange in talk.exchanges]
-    if talk.exchanges[-1].manner or rng.random() >= TYPED_SHARE:
-        typed[-1] = Stored.of(corpus, row)
-    return typed
+def _sound(corpus: Corpus, row: Row, rng: np.random.Generator) -> Stored | None:
+    """The recording; None where the talk is typed, which what depends on the voice never is."""
+    felt = row.clip.labels["kind"] == "feelings"
+    return Stored.of(corpus, row) if felt or rng.random() >= TYPED_SHARE else None
 
 
 def chat(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
     """Reply to the last turn of a dialogue."""
-    talk = talk_corpus.from_plan(row.clip.plan["talk"])
-    example = dialogue.as_example(talk, _said(corpus, row, talk, rng), id=row.clip.id)
+    example = talk_examples.chat_example(row, _sound(corpus, row, rng))
     return Item("chat", example.conversation, (Text(example.reference),))
-
-
-def sound_labels(row: Row) -> dict[str, str]:
-    """What is truly in a recording, dimension -> label."""
-    known = row.clip.labels
-    return {d: str(known[d]) for d in paralinguistics.DIMENSIONS if known.get(d) in paralinguistics.labels(d)}
 
 
 def thinking(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
     """Think first: what is heard, what follows; then reply."""
+    example = talk_examples.thinking_example(row, _sound(corpus, row, rng))
     talk = talk_corpus.from_plan(row.clip.plan["talk"])
-    last, said = talk.exchanges[-1], _said(corpus, row, talk, rng)
-    spoken = isinstance(said[-1], Stored)
-    trace = thoughts.think(last, sound_labels(row) if spoken else {}, rng)
-    replies = (exchange.reply for exchange in talk.exchanges)
-    history = list(zip(said, replies, strict=True))[:-1]
-    return Item("thinking", Thinking.conversation(said[-1], history=history),
-                (Text(f"{trace.thought}\n{THINK_SUFFIX}"), Text(trace.reply)))  # fmt: skip
-
-
-@cache
-def _toolbox():
-    return standard_toolbox(online=False)
-
-
-def offered(script: ToolScript, rng: np.random.Generator):
-    """The tool a request is about and at times another one, in the standard order."""
-    names = [name for name in _toolbox().names if name != script.tool]
-    others = rng.permutation(names)[: int(rng.integers(MAX_TOOLS))].tolist()
-    return _toolbox().only({script.tool, *others})
+    trace = thoughts.think(talk.exchanges[-1], example.metadata["sound"], rng)
+    return Item("thinking", example.conversation, (Text(f"{trace.thought}\n{THINK_SUFFIX}"), Text(trace.reply)))
 
 
 def tools(corpus: Corpus, row: Row, rng: np.random.Generator) -> Item:
     """Decide on a tool; or, where the call was made, answer from its result."""
-    script = talk_corpus.from_plan(row.clip.plan["talk"])
-    said = script.human if rng.random() < TYPED_SHARE else Stored.of(corpus, row)
-    asked = ToolUse.conversation(said, offered=offered(script, rng).message(), today=date_words(script.now, "zh"))
+    example, script = talk_examples.tool_example(row, _sound(corpus, row, rng), rng)
     if script.call is None:
-        return Item("tools", asked, (Text(script.reply),))
+        return Item("tools", example.conversation, (Text(script.reply),))
     if rng.random() >= RESULT_SHARE:
-        return Item("tools", asked, (Text(script.lead), script.call))
-    told = with_result(with_call(asked, script.lead, script.call), script.result)
+        return Item("tools", example.conversation, (Text(script.lead), script.call))
+    told = with_result(with_call(example.conversation, script.lead, script.call), script.result)
     return Item("tools", told, (Text(script.reply),))

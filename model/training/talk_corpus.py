@@ -136,11 +136,14 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=300, help="turns in each held-out set")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="make only the corpora whose name begins like this")
     args = parser.parse_args()
     made = plans(
         Recordings(args.recordings), english=args.english, mandarin=args.mandarin, tests=args.tests, seed=args.seed
     )
     for name, clips in made.items():
+        if args.only and not name.startswith(args.only):
+            continue
         count = corpus.build(clips, args.out / name, recordings_dir=args.recordings, cache=args.out / "cache",
                              workers=args.workers, keep_sound=name.startswith("test"), maker=TaskMaker)  # fmt: skip
         print(f"{name}: {count} of {len(clips)} clips made")
