@@ -8,6 +8,7 @@
     chat            talk corpus           an answer, in the tone that fits; typed at times
     thinking        talk corpus           what was heard, what follows, then the answer
     tools           talk corpus           a call, or none; then the answer from the result
+    tts             (voice corpus)        a text read aloud: one text token, four codes, and so on
 
 An item is a conversation that ends in an open turn, and what shall follow. Its recordings are `Stored`: as long as the
 sound was, but silent, with the row whose mel the encoder gets.
@@ -15,22 +16,24 @@ sound was, but silent, with the row whose mel the encoder gets.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.chat import THINK_SUFFIX
-from model.messages import Audio, Conversation, Part, Text
+from model.messages import Audio, AudioCodes, Conversation, Part, Text
 from model.tasks.asr import ASR
 from model.tasks.tool_calls import with_call, with_result
 from model.tasks.translation import Translation
+from model.tasks.tts import TTS
 from model.training import talk_corpus, talk_examples, task_questions
 from model.training.corpus import Corpus, Row
 from model.training.world import thoughts
 
 WEIGHTS = {
-    "asr": 0.30, "translation": 0.20, "paralinguistics": 0.18, "choices": 0.04,
-    "chat": 0.14, "thinking": 0.06, "tools": 0.08,
+    "asr": 0.26, "translation": 0.18, "paralinguistics": 0.15, "choices": 0.03,
+    "chat": 0.12, "thinking": 0.05, "tools": 0.06, "tts": 0.15,
 }  # fmt: skip
 """Share of the items of each task."""
 TYPED_SHARE = 0.15
@@ -69,13 +72,21 @@ class Item:
         return [part.waveform for part in parts if isinstance(part, Audio) and isinstance(part.waveform, Stored)]
 
 
-Maker = Callable[[Row, np.random.Generator], Item | None]
+@dataclass(frozen=True)
+class Reading:
+    """A text and the codes of somebody who reads it."""
+
+    text: str
+    codes: tuple[int, ...]
+
+
+Maker = Callable[[Any, np.random.Generator], Item | None]
 
 
 class Source:
     """Rows of one task in an order that comes round, and how an item is made of one."""
 
-    def __init__(self, rows: Sequence[Row], make: Maker, rng: np.random.Generator):
+    def __init__(self, rows: Sequence[Any], make: Maker, rng: np.random.Generator):
         self.rows, self.make, self.rng = list(rows), make, rng
         self._left: list[int] = []
 
@@ -95,6 +106,7 @@ class Mixture:
         sentences: Corpus of sentences with `translation` labels (`model.training.corpus`).
         sounds: Corpus of labelled clips (`task_corpus`), and its spoken questions.
         talks: Corpus of talk (`talk_corpus`).
+        readings: Texts with codes, those to train on and those to watch.
         watched: Use the first shards, which are kept to watch a run, instead of the others.
     """
 
@@ -104,6 +116,7 @@ class Mixture:
         sounds: Corpus | None,
         questions: Corpus | None,
         talks: Corpus | None,
+        readings: tuple[Sequence[Reading], Sequence[Reading]] = ((), ()),
         *,
         rng: np.random.Generator,
         watched: bool = False,
@@ -133,6 +146,7 @@ class Mixture:
             made["chat"] = Source(turns, lambda row, rng: chat(talks, row, rng), rng)
             made["thinking"] = Source(turns, lambda row, rng: thinking(talks, row, rng), rng)
             made["tools"] = Source(requests, lambda row, rng: tools(talks, row, rng), rng)
+        made["tts"] = Source(readings[int(watched)], lambda reading, _: read_aloud(reading), rng)
         self.sources = {task: source for task, source in made.items() if source.rows and weights.get(task)}
         shares = np.asarray([weights[task] for task in self.sources])
         self.shares = shares / shares.sum()
@@ -156,6 +170,11 @@ def translation(corpus: Corpus, row: Row) -> Item:
     target = "zh" if row.clip.language == "en" else "en"
     asked = Translation.conversation(Stored.of(corpus, row), target=target)
     return Item("translation", asked, (Text(str(row.clip.labels["translation"])),))
+
+
+def read_aloud(reading: Reading) -> Item:
+    """Speak a text."""
+    return Item("tts", TTS.conversation(reading.text), (AudioCodes(reading.codes, reading.text),))
 
 
 def _reader(*corpora: Corpus) -> Callable[[str], Stored]:

@@ -30,8 +30,11 @@ from model.training.asr import CTC_WEIGHT, IGNORED, LABEL_SMOOTHING, load_listen
 from model.training.carry import carry_over
 from model.training.corpus import Corpus
 from model.training.encoder import Listener, ctc_loss
-from model.training.mixture import Item, Mixture, Stored
+from model.training.mixture import WEIGHTS, Item, Mixture, Reading, Stored
 from model.training.nano import HIDDEN_SIZE, nano_config, save_nano
+from model.training.voice import sizes
+from model.training.voice.corpus import VoiceCorpus
+from model.training.voice.prepared import prepare_codes
 
 logger = logging.getLogger(__name__)
 POOL = 640
@@ -68,6 +71,8 @@ def lay(item: Item, processor: StepAudio2Processor) -> Laid:
     """Write an item as ids; the reply ends in the end of the turn."""
     prompt = processor.encode(item.conversation, front_end=_no_mel).ids
     reply = processor.encode((Message(PLAIN, item.reply, closed=False),)).ids
+    if prompt[-1] == reply[0] == processor.ids.tts_start:  # the prompt of a spoken turn ends in what speech begins with
+        reply = reply[1:]
     return Laid(item, prompt, [*reply, processor.ids.eot])
 
 
@@ -215,16 +220,29 @@ def open_corpora(args: argparse.Namespace) -> list[Corpus | None]:
     return found
 
 
+def open_readings(args: argparse.Namespace) -> tuple[list[Reading], list[Reading]]:
+    """Texts with the codes of the trained speech tokenizer, those to train on and those to watch; none without one."""
+    if not (args.token2wav / sizes.TOKENIZER_FILE).is_file() or not args.voice.is_dir():
+        return [], []
+    corpus = VoiceCorpus(args.voice)
+    codes = prepare_codes(corpus, args.token2wav)
+    made = {id(row): Reading(row.clip.text, tuple(map(int, own))) for row, own in zip(corpus.rows, codes, strict=True)}
+    train, watched = ([made[id(row)] for row in rows if row.clip.text] for rows in corpus.split())
+    return train, watched
+
+
 def train(args: argparse.Namespace) -> Path:
     """Run the stage and write the checkpoint folder."""
     torch.manual_seed(args.seed)
     processor = StepAudio2Processor.from_pretrained(args.out if (args.out / "tokenizer.json").exists() else args.init)
     run, clock = loop.Run(args.run, vars(args)), loop.Clock(args.steps, args.minutes)
     rng = np.random.default_rng([args.seed, run.resumed_step()])
-    corpora = open_corpora(args)
+    corpora, readings = open_corpora(args), open_readings(args)
+    weights = {task: WEIGHTS[task] for task in args.tasks}
+    watched = Mixture(*corpora, readings, rng=np.random.default_rng(args.seed), watched=True, weights=weights)
     stage = MultitaskStage(
-        Mixture(*corpora, rng=rng),
-        Mixture(*corpora, rng=np.random.default_rng(args.seed), watched=True),
+        Mixture(*corpora, readings, rng=rng, weights=weights),
+        watched,
         processor,
         encoder=args.encoder if args.encoder.exists() else None,
         frames=args.frames,
@@ -253,6 +271,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sounds", type=Path, default=Path("runs/task_corpus"))
     parser.add_argument("--talks", type=Path, default=Path("runs/talk_corpus"))
+    parser.add_argument("--voice", type=Path, default=Path("runs/voice"), help="sound to learn to speak from")
+    parser.add_argument(
+        "--token2wav", type=Path, default=Path("model/nano/token2wav"), help="where the trained speech tokenizer lies"
+    )
+    parser.add_argument("--tasks", nargs="+", default=list(WEIGHTS), choices=list(WEIGHTS), help="only these")
     parser.add_argument("--positions", type=int, default=3600, help="padded decoder positions in a batch")
     parser.add_argument("--out", type=Path, default=Path("model/nano"), help="checkpoint folder to write")
     loop.add_flags(parser, run=Path("runs/multitask"), peak_lr=8e-4)

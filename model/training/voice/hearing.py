@@ -44,14 +44,6 @@ class Heard:
         return self.corpus.mel(self.row)[: self.frames]
 
 
-class _Shelf:
-    """Gives `batches.collate` the log-mels of clips from anywhere."""
-
-    @staticmethod
-    def mel(heard: Heard) -> np.ndarray:
-        return heard.mel()
-
-
 def with_words(corpora: Iterable[Corpus | VoiceCorpus]) -> tuple[list[Heard], list[Heard]]:
     """Gather the clips in which something is said: those to train on, and those to watch."""
     train, watched = [], []
@@ -75,5 +67,5 @@ def collate(
     Returns:
         mels float32 [clip, 128, T] padded with 0.0, and the frames of each clip, int64 [clip].
     """
-    mels, _ = batches.collate(_Shelf(), clips, rng=rng, noises=noises)
+    mels, _ = batches.stack_mels([clip.mel() for clip in clips], rng=rng, noises=noises)
     return mels, torch.tensor([clip.frames for clip in clips])

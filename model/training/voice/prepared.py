@@ -53,13 +53,19 @@ def prepare(corpus: VoiceCorpus, folder: Path) -> list[Spoken]:
     Raises:
         StepAudioError: If one of the networks has not been trained yet.
     """
-    tokenizer = _trained(folder, sizes.TOKENIZER_FILE, "speech_tokenizer")
+    _trained(folder, sizes.TOKENIZER_FILE, "speech_tokenizer")
     speaker = _trained(folder, sizes.SPEAKER_FILE, "speaker")
+    codes = prepare_codes(corpus, folder)
+    voices = _kept(corpus, speaker, "voices", len(corpus), lambda: corpus_voices(SpeakerEncoder(speaker), corpus))
+    return [Spoken(corpus, row, *known) for row, *known in zip(corpus.rows, codes, voices)]
+
+
+def prepare_codes(corpus: VoiceCorpus, folder: Path) -> list[np.ndarray]:
+    """Read or compute the codes of every clip, int16 [code] each; see `prepare`."""
+    tokenizer = _trained(folder, sizes.TOKENIZER_FILE, "speech_tokenizer")
     lengths = [row.codes for row in corpus.rows]
     codes = _kept(corpus, tokenizer, "codes", sum(lengths), lambda: np.concatenate(corpus_codes(load(folder), corpus)))
-    voices = _kept(corpus, speaker, "voices", len(corpus), lambda: corpus_voices(SpeakerEncoder(speaker), corpus))
-    own = np.split(codes, np.cumsum(lengths)[:-1])
-    return [Spoken(corpus, row, *known) for row, *known in zip(corpus.rows, own, voices)]
+    return np.split(codes, np.cumsum(lengths)[:-1])
 
 
 def by_speaker(clips: Sequence[Spoken]) -> dict[str, list[Spoken]]:

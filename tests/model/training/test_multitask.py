@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.chat import split_thought
+from model.chat import split_thought, unpack_ta4
 from model.messages import ToolCall
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks import prompts
 from model.tasks.thinking import false_claims
+from model.tokens import Kind
 from model.training import mixture, multitask, talk_corpus
 from model.training.corpus import Clip, Corpus, Row
-from model.training.mixture import Mixture
+from model.training.mixture import Mixture, Reading
 from model.training.multitask import IGNORED, MultitaskStage, cut, lay, stack
 from model.training.talk_examples import sound_labels
 from tests.model.training.test_asr_stage import NANO
@@ -73,9 +74,12 @@ def processor():
     return StepAudio2Processor.from_pretrained(NANO)
 
 
+READINGS = ([Reading("Turn left.", tuple(range(9)))], [Reading("打开灯。", (5, 6))])
+
+
 @pytest.fixture(scope="module")
 def items(corpora):
-    return list(Mixture(*corpora, rng=np.random.default_rng(0)).items(150))
+    return list(Mixture(*corpora, READINGS, rng=np.random.default_rng(0)).items(150))
 
 
 def _text(item):
@@ -139,6 +143,16 @@ def test_placeholders_and_labels_fit(processor, items):
     assert 0.02 < changed < 0.3 and not (noisy.ids != batch.ids)[batch.labels == IGNORED].any()
 
 
+def test_a_text_read_aloud_is_text_and_codes_in_turn(processor, items):
+    ids, found = processor.ids, [item for item in items if item.task == "tts"]
+    laid = lay(found[0], processor)
+    assert laid.prompt[-1] == ids.tts_start and laid.reply[-2:] == [ids.tts_end, ids.eot]
+    spoken = unpack_ta4(laid.reply[:-1], ids)
+    assert spoken.codes == tuple(range(9)) and spoken.finished
+    assert processor.decode(spoken.text_ids) == "Turn left."
+    assert ids.kind(laid.reply[0]) is Kind.TEXT and [ids.kind(i) for i in laid.reply[1:5]] == [Kind.AUDIO_OUT] * 4
+
+
 def test_batches_keep_their_budgets_and_lose_nothing(processor, items):
     laid = [lay(item, processor) for item in items]
     made = cut(laid, positions=2000, frames=1000, rng=np.random.default_rng(0))
@@ -159,7 +173,7 @@ def test_a_few_steps_lower_the_loss_of_every_kind(corpora, processor, monkeypatc
     monkeypatch.setattr(multitask, "nano_config", small)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    short = {task: share for task, share in mixture.WEIGHTS.items() if task != "tools"}  # schemas are long
+    short = {task: share for task, share in mixture.WEIGHTS.items() if task not in ("tools", "tts")}
     mixtures = [Mixture(*corpora, rng=rng, watched=watched, weights=short) for watched in (False, True)]
     monkeypatch.setattr(multitask, "WATCHED_ITEMS", 8)
     stage = MultitaskStage(*mixtures, processor, encoder=None, frames=2000, positions=3000,
