@@ -10,7 +10,7 @@ does not stream. Events know nothing of models and prompts; `to_dict` and `from_
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -83,6 +83,12 @@ class ToolResultEvent:
     t_s: float
     failed: bool = False
     """Whether the content is what went wrong instead of a result."""
+    seconds: float = 0.0
+    """From the call to the result."""
+    source: str = ""
+    """Where the result comes from, in words, if known."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The result for programs: plain JSON values, not guarded against markup."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class TurnDone:
     new_tokens: int
     t_s: float
     message: str = ""
-    """What went wrong, when the reason is an error."""
+    """What went wrong, when the reason is an error; else what could not be done, such as speaking without a voice."""
 
     def __post_init__(self) -> None:
         """Refuse unknown reasons and counts that do not match."""
@@ -127,6 +133,12 @@ class TurnDone:
 Event = (
     TextDelta | ThoughtDelta | AudioCodesDelta | AudioDelta | ToolCallEvent | ToolResultEvent | StageTiming | TurnDone
 )
+
+
+def shifted(event: Event, seconds: float) -> Event:
+    """Return the same event on a clock that began `seconds` earlier."""
+    times = {name: getattr(event, name) + seconds for name in ("start_s", "end_s", "t_s") if hasattr(event, name)}
+    return replace(event, **times)
 
 
 def _bad_event(event: Any, found: str, expected: str) -> TraceError:

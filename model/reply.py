@@ -7,39 +7,21 @@
 One `Reply` reads one row of ids; where they come from (a network here, a server elsewhere) it does not know.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from model.chat import CODES_PER_TEXT, THINK_END, THINK_START, Conversation, Text, with_reply
+from model.chat import CODES_PER_TEXT, THINK_END, THINK_START, Conversation, RawIds, with_reply
+from model.clock import Clock
 from model.errors import ConversationError
 from model.events import AudioCodesDelta, Event, Reason, StageTiming, TextDelta, ThoughtDelta, TurnDone
 from model.options import GenerationOptions
 from model.processing_step_audio_2 import EncodedPrompt, StepAudio2Processor, as_conversation
+from model.repetition import is_looping
 from model.tokens import Kind
 
-LOOP_MIN_ROUNDS = 6
-"""How often a cycle of ids must come round, within the last `repetition_guard` ids, to count as a loop."""
 _BROKEN = "\ufffd"
 """What decoding gives for a character whose bytes are not all there yet."""
-
-
-class Clock:
-    """Seconds since the turn started, and the stages between."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self.stage_start_s = 0.0
-
-    def __call__(self) -> float:
-        return time.perf_counter() - self._start
-
-    def stage(self, name: str) -> StageTiming:
-        """Close the running stage under `name` and start the next."""
-        start_s, end_s = self.stage_start_s, self()
-        self.stage_start_s = end_s
-        return StageTiming(name, start_s, end_s, end_s)
 
 
 class Choice(NamedTuple):
@@ -109,7 +91,7 @@ class Reply:
         self._n_prompt = len(prompt.ids)
         self._limit = min(options.max_new_tokens, _room(model, prompt))
         self._spoken = prompt.ids[-1:] == [self.processor.ids.tts_start]
-        self._thinking = _ends_inside_thought(messages)
+        self._thinking = _ends_inside_thought(messages, self.processor)
         return prompt
 
     def add(self, choice: Choice, clock: Clock) -> Iterator[Event]:
@@ -192,23 +174,18 @@ class Reply:
             yield AudioCodesDelta(codes, code_ids, t_s)
 
 
-def is_looping(ids: Sequence[int], window: int) -> bool:
-    """Whether the last `window` ids are one cycle that comes round at least `LOOP_MIN_ROUNDS` times."""
-    if window <= 0 or len(ids) < window:
-        return False
-    tail = list(ids[-window:])
-    return any(tail[period:] == tail[:-period] for period in range(1, window // LOOP_MIN_ROUNDS + 1))
-
-
 def _may_become_tag(text: str) -> bool:
     """Whether `text` ends in the first characters of the tag that closes a thought."""
     return any(text.endswith(THINK_END[:n]) for n in range(1, len(THINK_END)))
 
 
-def _ends_inside_thought(conversation: Conversation) -> bool:
+def _ends_inside_thought(conversation: Conversation, processor: StepAudio2Processor) -> bool:
     """Whether the open turn has opened a thought and not closed it."""
     last = conversation[-1]
-    text = "".join(part.text for part in last.parts if isinstance(part, Text))
+    written = (
+        processor.decode(part.ids) if isinstance(part, RawIds) else getattr(part, "text", "") for part in last.parts
+    )
+    text = "".join(written)
     return not last.closed and text.rfind(THINK_START) > text.rfind(THINK_END)
 
 

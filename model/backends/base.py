@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from model.events import Event
 from model.messages import Conversation
 from model.options import GenerationOptions
+from model.tokens import TokenIds
 
 TEXT, AUDIO_IN, AUDIO_CODES, AUDIO_OUT, LOGPROBS, ACTIVATIONS = (
     "text",
@@ -42,4 +43,18 @@ class Backend(Protocol):
         Yields:
             Events of one turn, `TurnDone` last.
         """
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A backend that knows the ids of its model: what a long conversation needs to stay within its bounds."""
+
+    @property
+    def token_ids(self) -> TokenIds:
+        """Ids of the control tokens and codes."""
+        ...
+
+    def room(self, conversation: Conversation) -> int:
+        """Count the ids that can still be written behind a conversation; negative when it is too long itself."""
         ...

@@ -54,8 +54,12 @@ class Outcome:
     def events(self, call_t_s: float) -> tuple[ToolCallEvent, ToolResultEvent]:
         """Write the call and its result as events of a turn; the result comes `seconds` after the call."""
         asked = ToolCallEvent(self.call.name, self.call.arguments, self.call.id, call_t_s)
-        t_s = call_t_s + self.seconds
-        return asked, ToolResultEvent(self.text, self.call.name, self.call.id, t_s, self.failed)
+        return asked, self.result_event(call_t_s + self.seconds)
+
+    def result_event(self, t_s: float) -> ToolResultEvent:
+        """Write the result as an event of a turn."""
+        known = {"seconds": self.seconds, "source": self.source, "data": self.data}
+        return ToolResultEvent(self.text, self.call.name, self.call.id, t_s, self.failed, **known)
 
 
 class Toolbox:

@@ -20,7 +20,7 @@ CORPUS = [
 
 
 @functools.cache
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(n_codes: int = N_CODES) -> PreTrainedTokenizerFast:
     """Byte-level BPE of about 400 entries; codes and controls are special, tool tags are added but not special."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -28,7 +28,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=340, initial_alphabet=alphabet, show_progress=False)
     core.train_from_iterator(CORPUS * 4, trainer)
-    codes = [code_name(code) for code in range(N_CODES + 1)]
+    codes = [code_name(code) for code in range(n_codes + 1)]
     core.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in (*CONTROL_NAMES, IM_END, *codes)]
     )
