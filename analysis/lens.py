@@ -164,17 +164,21 @@ def candidate_ids(
 ) -> dict[str, tuple[int, ...]]:
     """Return the ids that can begin each candidate, with and without a space before it.
 
+    Inside a sentence words have the space; what begins two candidates only without it ("l" of "like" and "large") is
+    left out.
+
     Raises:
         TraceError: If two candidates begin with the same id, which the lens could not tell apart.
     """
     named = candidates if isinstance(candidates, Mapping) else {text: (text,) for text in candidates}
     found: dict[str, tuple[int, ...]] = {}
-    owner: dict[int, str] = {}
-    for name, words in named.items():
-        ids = {_first_id(processor, form) for word in words for form in (word.strip(), f" {word.strip()}")} - {None}
-        shared = [i for i in ids if owner.setdefault(i, name) != name]
-        if shared or not ids:
-            other = owner[shared[0]] if shared else "nothing"
+    forms = {name: [_first_ids(processor, words, before) for before in (" ", "")] for name, words in named.items()}
+    owners = {name: set().union(*ids) for name, ids in forms.items()}
+    for name, (spaced, bare) in forms.items():
+        others = {i: other for other, ids in owners.items() if other != name for i in ids}
+        needed = spaced or bare  # Chinese has no form with a space
+        if not needed or needed & set(others):
+            other = next((others[i] for i in needed if i in others), "nothing")
             raise TraceError(
                 f"follow the candidate {name!r}",
                 found=f"the same first token as {other!r}",
@@ -182,8 +186,13 @@ def candidate_ids(
                 todo="Put their common beginning into the open assistant turn, choose other words, or read whole "
                 "words: `attribute_curves(..., read='whole')`.",
             )
-        found[name] = tuple(sorted(ids))
+        found[name] = tuple(sorted(needed | (bare - set(others))))
     return found
+
+
+def _first_ids(processor: Any, words: Sequence[str], before: str) -> set[int]:
+    """Return the first ids of some words, written with something before them."""
+    return {_first_id(processor, before + word.strip()) for word in words} - {None}
 
 
 def _first_id(processor: Any, word: str) -> int | None:

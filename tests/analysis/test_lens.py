@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +173,18 @@ def test_candidates_are_found_by_their_first_token_with_and_without_a_space(tiny
     found = candidate_ids(tiny_loaded.processor, {"greeting": ["hello"], "day": ["今天"]})
     assert found["greeting"] == tuple(sorted({encode("hello")[0], encode(" hello")[0]}))
     assert encode("今天")[0] in found["day"]
+
+
+def test_a_beginning_that_two_share_only_without_a_space_is_left_out():
+    """Inside a sentence they are different tokens, and that is where they are read."""
+    ids = {" like": [1], "like": [7, 8], " large": [2], "large": [7, 9], " a": [3], "a": [4]}
+    texts = {1: " like", 2: " large", 3: " a", 4: "a", 7: "l"}
+    processor = SimpleNamespace(
+        encode_text=lambda text: ids[text], decode=lambda some, keep_special: "".join(texts[i] for i in some)
+    )
+    assert candidate_ids(processor, ["like", "large", "a"]) == {"like": (1,), "large": (2,), "a": (3, 4)}
+    with pytest.raises(TraceError, match="the same first token as 'a'"):
+        candidate_ids(processor, {"like": ["like"], "a": ["a", "like"]})
 
 
 @pytest.mark.parametrize("candidates", [["hello", "hello world"], [" "], ["hello", ""]])
