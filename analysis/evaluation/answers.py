@@ -6,16 +6,13 @@ examples --batches of like length--> turns --Task.score--> Answer(example, turn,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from tqdm import tqdm
 
-from analysis.evaluation.report import Metric
 from model.checkpoint import LoadedModel
 from model.events import Turn
 from model.generation import generate_batch
 from model.messages import Audio
 from model.tasks.base import Example, Score, Task
-from model.tasks.metrics import bootstrap_interval
 from model.tokens import EOT
 
 BATCH = 8
@@ -71,13 +68,3 @@ def answer_all(
                 found.append(Answer(example, turn, hypothesis, (score or task.score)(hypothesis, example)))
             bar.update(len(batch))
     return found
-
-
-def share_metric(
-    name: str, values: Sequence[float], weights: Sequence[float] | None = None, *, of: str = "answers", **texts: str
-) -> Metric:
-    """Mean of values between 0 and 1 in percent; the interval resamples examples."""
-    interval = bootstrap_interval(values, weights)
-    share = float(np.average(values, weights=weights))
-    low, high = min(interval.low, share), max(interval.high, share)
-    return Metric(name, 100 * share, 100 * low, 100 * high, len(values), of=of, **texts)

@@ -6,12 +6,11 @@ Every clip goes the way a visitor's recording goes: file -> `load_waveform` -> p
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from tqdm import tqdm
 
 from analysis.attention import Head, WordTime, pointing_error
 from analysis.capture import capture_trace
-from analysis.evaluation.report import Metric
+from analysis.evaluation.report import Metric, mean_metric
 from analysis.statistic import Statistic
 from model.audio import load_waveform
 from model.checkpoint import LoadedModel
@@ -19,7 +18,6 @@ from model.events import Turn
 from model.generation import generate_batch
 from model.tasks.asr import ASR
 from model.tasks.base import Example, Score
-from model.tasks.metrics import bootstrap_interval
 from model.training.corpus import Corpus, sentence_case
 from model.training.corpus import Row as Clip
 
@@ -69,21 +67,12 @@ def _batches(clips: Sequence[Clip]) -> Iterator[Sequence[Clip]]:
 
 def error_metric(name: str, rows: Sequence[Row], **texts: str) -> Metric:
     """WER or CER over all reference words or characters, in percent; the interval resamples utterances."""
-    values = [row.score.value for row in rows]
-    weights = [row.score.weight for row in rows]
-    interval = bootstrap_interval(values, weights)
-    rate = float(np.average(values, weights=weights))
-    return Metric(name, 100 * rate, 100 * min(interval.low, rate), 100 * max(interval.high, rate), len(rows), **texts)
+    return mean_metric(name, [row.score.value for row in rows], [row.score.weight for row in rows], **texts)
 
 
 def right_metric(name: str, rows: Sequence[Row], **texts: str) -> Metric:
     """Share of utterances without any error, in percent."""
-    values = [float(row.right) for row in rows]
-    interval = bootstrap_interval(values)
-    share = float(np.mean(values))
-    return Metric(
-        name, 100 * share, 100 * min(interval.low, share), 100 * max(interval.high, share), len(rows), **texts
-    )
+    return mean_metric(name, [float(row.right) for row in rows], **texts)
 
 
 def most_frequent(rows: Sequence[Row]) -> str:

@@ -6,8 +6,13 @@ Report  metrics + provenance (model, command, date, seed); JSON and Markdown are
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import numpy as np
+
+from model.tasks.metrics import bootstrap_interval
 
 CARD_BEGIN, CARD_END = "<!-- numbers:{name} -->", "<!-- /numbers:{name} -->"
 
@@ -37,6 +42,16 @@ class Metric:
     def cell(self) -> str:
         """Value and interval as people read them: `2.1 % [1.4, 2.9]`."""
         return f"{self.value:.1f} {self.unit} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def mean_metric(
+    name: str, values: Sequence[float], weights: Sequence[float] | None = None, *, of: str = "utterances", **texts: str
+) -> Metric:
+    """Weighted mean of shares or error rates in percent; the interval resamples what was measured."""
+    interval = bootstrap_interval(values, weights)
+    mean = float(np.average(values, weights=weights))
+    low, high = min(interval.low, mean), max(interval.high, mean)
+    return Metric(name, 100 * mean, 100 * low, 100 * high, len(values), of=of, **texts)
 
 
 @dataclass(frozen=True)

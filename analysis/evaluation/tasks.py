@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evaluation.answers import Answer, answer_all, share_metric
-from analysis.evaluation.report import Metric
+from analysis.evaluation.answers import Answer, answer_all
+from analysis.evaluation.report import Metric, mean_metric
+from analysis.evaluation.speech import tts
 from model.audio import Waveform, load_waveform
 from model.checkpoint import LoadedModel
 from model.tasks import paralinguistics as properties
@@ -101,12 +102,12 @@ def paralinguistics(loaded: LoadedModel, folder: Path, limit: int | None = None)
     bases = {d: _constant(d, found) for d, found in by_dimension.items()}
     values = [float(a.score.value or 0) for found in by_dimension.values() for a in found]
     weights = [1 / len(found) for found in by_dimension.values() for _ in found]
-    mean = share_metric(
+    mean = mean_metric(
         f"Paralinguistics, mean over {len(by_dimension)} dimensions (StepEval rules)", values, weights,
         bar=">= 83.1", baseline=f"{100 * np.mean(list(bases.values())):.1f} % (constant answers)",
     )  # fmt: skip
     parts = [
-        share_metric(f"Paralinguistics: {d}", [float(a.score.value or 0) for a in found],
+        mean_metric(f"Paralinguistics: {d}", [float(a.score.value or 0) for a in found],
                      baseline=f"{100 * bases[d]:.1f} % (constant answer)")
         for d, found in by_dimension.items()
     ]  # fmt: skip
@@ -125,7 +126,7 @@ def choices(loaded: LoadedModel, folder: Path, limit: int | None = None) -> list
     answers = answer_all(loaded, AudioQuestions, examples)
     chance = np.mean([1 / len(e.metadata["options"]) for e in examples])
     return [
-        share_metric("Multiple choice about a recording (MMAU's format), right",
+        mean_metric("Multiple choice about a recording (MMAU's format), right",
                      [float(a.score.value or 0) for a in answers], baseline=f"{100 * chance:.1f} % (chance)")
     ]  # fmt: skip
 
@@ -156,7 +157,7 @@ def chat(loaded: LoadedModel, folder: Path, limit: int | None = None) -> list[Me
             examples = [talk_examples.chat_example(row, _sound(c, row)) for c, row in rows]
             answers = answer_all(loaded, Chat, examples, name=f"{'/'.join(kinds)} {language}")
             values = [float(a.score.value or 0) for a in answers]
-            metrics.append(share_metric(f"{name}, {LANGUAGES[language]}", values, bar=bar, baseline=base))
+            metrics.append(mean_metric(f"{name}, {LANGUAGES[language]}", values, bar=bar, baseline=base))
     return metrics
 
 
@@ -170,9 +171,9 @@ def thinking(loaded: LoadedModel, folder: Path, limit: int | None = None) -> lis
         units = np.mean([thought_units(a.turn.thought) for a in answers])
         title = f"Thinking first, {LANGUAGES[language]}"
         metrics += [
-            share_metric(f"{title}: right answers", [float(a.score.value or 0) for a in answers],
+            mean_metric(f"{title}: right answers", [float(a.score.value or 0) for a in answers],
                          note=f"mean thought {units:.1f} {'characters' if language == 'zh' else 'words'}"),
-            share_metric(f"{title}: thoughts that claim nothing false about the sound", grounded),
+            mean_metric(f"{title}: thoughts that claim nothing false about the sound", grounded),
         ]  # fmt: skip
     return metrics
 
@@ -214,5 +215,6 @@ EVALUATIONS = {
     "chat": (chat, "runs/talk_corpus"),
     "thinking": (thinking, "runs/talk_corpus"),
     "tools": (tools, "runs/talk_corpus"),
+    "tts": (tts, "runs/voice"),
 }
 """Name -> (how it is measured, where its test corpora usually lie)."""

@@ -61,7 +61,7 @@ def _model(monkeypatch, say):
 
     monkeypatch.setattr(answers, "generate_batch", generate)
     processor = SimpleNamespace(decode=lambda ids, keep_special: ids[0])
-    return SimpleNamespace(model=None, processor=processor), asked
+    return SimpleNamespace(model=None, processor=processor, has_voice=False), asked
 
 
 def test_a_model_that_says_nothing_is_never_right(folder, monkeypatch):
