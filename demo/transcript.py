@@ -5,18 +5,21 @@ gradio or the model, so both are tested with hand-made events.
 """
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from demo.errors import Problem, problem_html
 from demo.texts import Texts
 from model.events import Event, StageTiming, TextDelta, TurnDone
 
 Phase = Literal[
-    "empty", "starting", "model", "queued", "listening", "writing", "looking",
-    "done", "stopped", "length", "repetition", "failed",
+    "empty", "starting", "model", "queued", "listening", "voice", "thinking", "tool", "writing", "speaking",
+    "looking", "done", "stopped", "length", "repetition", "failed",
 ]  # fmt: skip
-UNDER_WAY = ("starting", "model", "queued", "listening", "writing", "looking")
+UNDER_WAY = (
+    "starting", "model", "queued", "listening", "voice", "thinking", "tool", "writing", "speaking", "looking",
+)  # fmt: skip
 FINISHED = ("done", "length", "repetition")
 """Phases of a turn that has an answer to look into."""
 ENDINGS: dict[str, Phase] = {
@@ -26,6 +29,19 @@ ENDINGS: dict[str, Phase] = {
     "repetition": "repetition",
     "error": "failed",
 }
+
+
+class Seen(Protocol):
+    """What pictures of turns have in common, whatever the turn is about."""
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def waited_s(self) -> float: ...
+    @property
+    def is_under_way(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -90,12 +106,12 @@ def failed(seen: Transcript, problem: Problem) -> Transcript:
 def transcript_html(seen: Transcript, texts: Texts) -> str:
     """Draw a picture; every word of it that came from elsewhere is escaped."""
     if seen.phase == "empty":
-        return _empty_html(texts)
-    parts = [_head_html(seen, texts)]
+        return empty_html(texts, "asr_empty")
+    parts = [head_html(seen, texts)]
     if seen.problem is not None:
         parts.append(problem_html(seen.problem))
     if seen.text or seen.problem is None:
-        parts.append(_words_html(seen, texts))
+        parts.append(words_html(seen, texts))
     if seen.note:
         parts.append(f'<p class="note">{html.escape(seen.note)}</p>')
     parts.append(_timings_html(seen, texts))
@@ -103,13 +119,15 @@ def transcript_html(seen: Transcript, texts: Texts) -> str:
     return f'<div class="panel transcript" data-phase="{seen.phase}" aria-busy="{busy}">{"".join(parts)}</div>'
 
 
-def _empty_html(texts: Texts) -> str:
-    steps = "".join(f"<li>{html.escape(texts(f'asr_empty_{i}'))}</li>" for i in (1, 2, 3))
-    title = html.escape(texts("asr_empty_title"))
+def empty_html(texts: Texts, key: str) -> str:
+    """Say what a tab is for in three steps, before anything was asked; their words are `key_title`, `key_1` ..."""
+    steps = "".join(f"<li>{html.escape(texts(f'{key}_{i}'))}</li>" for i in (1, 2, 3))
+    title = html.escape(texts(f"{key}_title"))
     return f'<div class="panel transcript empty" data-phase="empty"><h2>{title}</h2><ol>{steps}</ol></div>'
 
 
-def _head_html(seen: Transcript, texts: Texts) -> str:
+def head_html(seen: Seen, texts: Texts) -> str:
+    """Draw the line above the words: where the turn is, and how long that has lasted."""
     waited = f' <span class="waited">{texts("seconds", n=f"{seen.waited_s:.1f}")}</span>' if seen.waited_s >= 1 else ""
     label = html.escape(texts(f"phase_{seen.phase}"))
     copy = ""
@@ -118,7 +136,8 @@ def _head_html(seen: Transcript, texts: Texts) -> str:
     return f'<div class="transcript-head"><span class="phase" role="status">{label}</span>{waited}{copy}</div>'
 
 
-def _words_html(seen: Transcript, texts: Texts) -> str:
+def words_html(seen: Seen, texts: Texts) -> str:
+    """Draw the words so far."""
     if not seen.text.strip() and not seen.is_under_way:
         none = texts("no_words") if seen.phase != "stopped" else ""
         return f'<p class="words none">{html.escape(none)}</p>'
@@ -127,23 +146,28 @@ def _words_html(seen: Transcript, texts: Texts) -> str:
 
 
 def _timings_html(seen: Transcript, texts: Texts) -> str:
-    speed = None if seen.speed is None else texts("tokens_per_s", n=f"{seen.speed:.0f}")
     cells = (
-        ("time_sound", _seconds(seen.sound_s, texts)),
-        ("time_encode", _seconds(seen.encode_s, texts)),
-        ("time_first", _seconds(seen.first_s, texts)),
-        ("time_speed", speed),
-        ("time_total", _seconds(seen.total_s, texts)),
+        ("time_sound", seconds(seen.sound_s, texts)),
+        ("time_encode", seconds(seen.encode_s, texts)),
+        ("time_first", seconds(seen.first_s, texts)),
+        ("time_speed", None if seen.speed is None else texts("tokens_per_s", n=f"{seen.speed:.0f}")),
+        ("time_total", seconds(seen.total_s, texts)),
     )
+    return timings_html(cells, texts)
+
+
+def timings_html(cells: Sequence[tuple[str, str | None]], texts: Texts) -> str:
+    """Draw measured values, each under the word of its key; what is not known yet keeps its place."""
     rows = "".join(
         f"<div><dt>{html.escape(texts(key))}</dt><dd>{html.escape(value or '–')}</dd></div>" for key, value in cells
     )
     return f'<dl class="timings">{rows}</dl>'
 
 
-def _seconds(seconds: float | None, texts: Texts) -> str | None:
-    if seconds is None:
+def seconds(value_s: float | None, texts: Texts) -> str | None:
+    """Return a time for reading, in milliseconds below a second; None stays None."""
+    if value_s is None:
         return None
-    if seconds < 0.9995:
-        return texts("milliseconds", n=f"{1000 * seconds:.0f}")
-    return texts("seconds", n=f"{seconds:.1f}")
+    if value_s < 0.9995:
+        return texts("milliseconds", n=f"{1000 * value_s:.0f}")
+    return texts("seconds", n=f"{value_s:.1f}")

@@ -1,4 +1,4 @@
-"""The command line: `python -m model transcribe FILE...`.
+"""The command line: `python -m model transcribe FILE...` and `python -m model say TEXT`.
 
 One line per input on standard output, in the order given; problems as one sentence each on standard error. The exit
 status is 0 when every input was done, 1 when any failed (the others are still done), 2 for wrong usage.
@@ -9,12 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.audio import Waveform, load_waveform, quality_note
-from model.errors import StepAudioError
+from model.audio import Waveform, load_waveform, quality_note, save_waveform
+from model.errors import CheckpointError, StepAudioError
 from model.options import GenerationOptions
 from model.tasks.asr import ASR
+from model.tasks.tts import TTS
 
 if TYPE_CHECKING:
     from model.checkpoint import LoadedModel
@@ -64,7 +67,11 @@ def main(argv: Sequence[str] | None = None, *, load: Loader | None = None) -> in
     """
     args = build_parser().parse_args(argv)
     try:
-        loaded = (load or _load)(args.model, args.device)
+        load = load or partial(_load, voice=args.command == "say")
+        loaded = load(args.model, args.device)
+        if args.command == "say":
+            print(say(loaded, args.text, args.voice, args.out, replace(TTS.options, seed=args.seed)), flush=True)
+            return 0
     except FAILURES as error:
         _complain(args.command, str(error))
         return 1
@@ -77,16 +84,52 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model", description="Ask a Step-Audio 2 model about recordings.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     transcribe_parser = commands.add_parser("transcribe", help="write down what is said")
+    say_parser = commands.add_parser("say", help="read a text aloud into a sound file")
+    for each in (transcribe_parser, say_parser):
+        each.add_argument(
+            "--model", default="nano", help="nano, a checkpoint folder or a Hub id (default: %(default)s)"
+        )
+        each.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    add = say_parser.add_argument
+    add("text", metavar="TEXT", help="a sentence or two")
+    voices = "a built-in voice, or a recording of 3 to 15 s whose speaker has agreed (default: one that fits the text)"
+    add("--voice", default="", help=voices)
+    add("--out", default="speech.wav", metavar="FILE", help=".wav, .flac or .ogg (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same text, voice and seed give the same sound (default: %(default)s)")
     add = transcribe_parser.add_argument
     add("files", nargs="+", metavar="FILE", help="sound file of any kind and rate")
-    add("--model", default="nano", help="nano, a checkpoint folder or a Hub id (default: %(default)s)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--seed", type=int, help="make draws repeatable (transcripts are greedy, so nothing is drawn)")
     add("--json", action="store_true", help="one JSON object per line instead of text")
     add("--batch-size", type=_positive, default=8, metavar="N", help="files at once (default: %(default)s)")
     limit = ASR.options.max_new_tokens
     add("--max-new-tokens", type=_positive, default=limit, metavar="N", help="longest answer (default: %(default)s)")
     return parser
+
+
+def say(loaded: "LoadedModel", text: str, voice: str, out: str, options: GenerationOptions) -> str:
+    """Read a text aloud into a sound file; return what there is to say about it, on one line.
+
+    Raises:
+        StepAudioError: If the model has no voice, or none of that name, or the text or the recording cannot be used.
+    """
+    from model.backends.local import LocalBackend
+    from model.events import collect
+    from model.speaking import speak
+    from model.token2wav.voices import suited, voice_choice
+
+    token2wav = loaded.token2wav
+    if token2wav is None:
+        found, todo = "no folder token2wav in it", "Use a checkpoint with a voice."
+        raise CheckpointError(f"speak with {loaded.info.name!r}", found=found, expected="the voice networks", todo=todo)
+    card = None if voice else suited(voice_choice(loaded.info.path).cards, text)
+    chosen = token2wav.make_voice(voice, name="recording") if voice and Path(voice).is_file() else voice
+    turn = collect(speak(LocalBackend(loaded), token2wav, text, card.name if card else chosen, options))
+    if turn.waveform is None:
+        todo = "Use a checkpoint that was trained to read aloud."
+        raise CheckpointError("read it aloud", found="no speech codes in the reply", expected="some", todo=todo)
+    save_waveform(out, turn.waveform)
+    notes = {"length": ", cut at the longest reply", "repetition": ", broken off in a loop"}
+    return f"{out}: {turn.waveform.duration_s:.1f} s in {turn.seconds:.1f} s{notes.get(turn.reason, '')}"
 
 
 def transcribe(
@@ -154,10 +197,10 @@ def _report(outcomes: Iterator[Outcome], args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _load(name: str, device: str) -> "LoadedModel":
+def _load(name: str, device: str, *, voice: bool = False) -> "LoadedModel":
     from model.checkpoint import load_model
 
-    return load_model(name, device=device)
+    return load_model(name, device=device, voice=voice)
 
 
 def _options(args: argparse.Namespace) -> GenerationOptions:

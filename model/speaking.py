@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from model.errors import ConversationError
-from model.events import AudioCodesDelta, AudioDelta, Event, StageTiming, TurnDone
+from model.events import AudioCodesDelta, AudioDelta, Event, StageTiming, TurnDone, shifted
 from model.options import GenerationOptions
 from model.tasks.tts import TTS
 
@@ -200,7 +200,7 @@ def speak(
     yield from speaker.prepare()
     delay_s = clock()
     written = backend.stream(TTS.conversation(text), options, cancel=cancel)
-    yield from voiced((_later(event, delay_s) for event in written), speaker)
+    yield from voiced((shifted(event, delay_s) for event in written), speaker)
 
 
 def check_text(text: str) -> str:
@@ -218,12 +218,6 @@ def check_text(text: str) -> str:
         expected=f"a text of 1 to {MAX_CHARACTERS} characters",
         todo="Write a sentence or two; longer texts can be read piece by piece.",
     )
-
-
-def _later(event: Event, seconds: float) -> Event:
-    """The same event on a clock that began `seconds` earlier."""
-    times = {name: getattr(event, name) + seconds for name in ("start_s", "end_s", "t_s") if hasattr(event, name)}
-    return replace(event, **times)
 
 
 def _stopwatch() -> Callable[[], float]:

@@ -1,8 +1,8 @@
 """Put the linked view together: its script, its style sheet, and a page that stands alone.
 
-There is no build step. The script is written as a few plain files that share one closure; they are joined here in
-order and give one global name, `LinkedView`. The style sheet is `view.css` behind the colours of the theme. Neither
-asks the network for anything.
+There is no build step. The scripts are written as a few plain files that share one closure; they are joined here in
+order and give two global names, `LinkedView` and the smaller `SpokenView`. The style sheet is `view.css` behind the
+colours of the theme. Neither asks the network for anything.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from analysis.trace import Trace
 from analysis.view.payload import layer_payload, view_payload
 
 FOLDER = Path(__file__).parent
-SCRIPT_PARTS = ("data.js", "timescale.js", "paint.js", "player.js", "strip.js", "panel.js", "plot.js", "view.js")
+SCRIPT_PARTS = (
+    *("data.js", "timescale.js", "paint.js", "player.js", "strip.js", "panel.js", "plot.js", "view.js"),
+    "spoken.js",
+)
 """In the order they must be defined."""
 
 
 @functools.cache
 def script() -> str:
-    """Return the script; running it defines `globalThis.LinkedView`."""
+    """Return the script; running it defines `globalThis.LinkedView` and `globalThis.SpokenView`."""
     parts = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPT_PARTS)
-    return f'(() => {{\n"use strict";\n{parts}\nglobalThis.LinkedView = {{ mount, labels: LABELS }};\n}})();\n'
+    names = "LinkedView = { mount, labels: LABELS }", "SpokenView = { mount: mountSpoken, labels: SPOKEN_LABELS }"
+    given = "\n".join(f"globalThis.{name};" for name in names)
+    return f'(() => {{\n"use strict";\n{parts}\n{given}\n}})();\n'
 
 
 @functools.cache

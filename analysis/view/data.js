@@ -189,6 +189,10 @@ function framesOf(payload) {
 // Samples of a clip, and their extremes over blocks, so that a long sound is drawn from few numbers.
 function soundOf(clip) {
   const samples = new Int16Array(bytesOf(clip.pcm).buffer);
+  return { ...clip, ...levelsOf(samples), mel: { ...clip.mel, codes: bytesOf(clip.mel.codes) } };
+}
+
+function levelsOf(samples) {
   const levels = [{ block: 1, low: samples, high: samples }];
   let loudest = 1;
   for (const value of samples) loudest = Math.max(loudest, Math.abs(value));
@@ -208,5 +212,5 @@ function soundOf(clip) {
     }
     levels.push(next);
   }
-  return { ...clip, samples, levels, loudest, mel: { ...clip.mel, codes: bytesOf(clip.mel.codes) } };
+  return { samples, levels, loudest };
 }

@@ -10,19 +10,7 @@ function mount(root, first, options = {}) {
   let shown = null; // the view of the present payload
   root.classList.add("lv");
 
-  const theme = () => {
-    const dark = isDark(root);
-    if (root.dataset.theme === (dark ? "dark" : "light")) return;
-    root.dataset.theme = dark ? "dark" : "light";
-    if (shown) shown.recolour();
-  };
-  const watcher = new MutationObserver(() => requestAnimationFrame(theme));
-  for (const node of [document.documentElement, document.body]) {
-    watcher.observe(node, { attributes: true, attributeFilter: ["class", "style", "data-theme"] });
-  }
-  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", theme);
-
+  const unfollow = followTheme(root, () => shown && shown.recolour());
   const update = (payload) => {
     const before = shown && shown.memory();
     if (shown) shown.close();
@@ -36,18 +24,37 @@ function mount(root, first, options = {}) {
     shown = new LinkedView(root, payload, words, options, before);
     root.dataset.state = "ready";
   };
-  theme();
   update(first);
   return {
     update,
     select: (index) => shown && shown.select(index),
     destroy: () => {
-      watcher.disconnect();
-      scheme.removeEventListener("change", theme);
+      unfollow();
       if (shown) shown.close();
       root.replaceChildren();
       for (const name of STATE) delete root.dataset[name];
     },
+  };
+}
+
+// Keep `data-theme` of a view that of the page around it; `changed` runs after it was another. Returns how to stop.
+function followTheme(root, changed) {
+  const theme = () => {
+    const found = isDark(root) ? "dark" : "light";
+    if (root.dataset.theme === found) return;
+    root.dataset.theme = found;
+    changed();
+  };
+  const watcher = new MutationObserver(() => requestAnimationFrame(theme));
+  for (const node of [document.documentElement, document.body]) {
+    watcher.observe(node, { attributes: true, attributeFilter: ["class", "style", "data-theme"] });
+  }
+  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", theme);
+  theme();
+  return () => {
+    watcher.disconnect();
+    scheme.removeEventListener("change", theme);
   };
 }
 
