@@ -15,8 +15,8 @@ does not make it false (it may come from the question), it makes it a step witho
     found.verdicts                                # ("heard", "follows", "unsupported", ...)
     evidence(found.sound(), waveform)             # analysis.figures.thought
 
-Source: Kass and Raftery 1995 (a log Bayes factor from 1 on is positive evidence); Zeiler and Fergus 2014 (occlusion); Bogdan et
-al. 2025 (hiding single steps of a thought, see `knockout.py`).
+Source: Kass and Raftery 1995 (a log Bayes factor from 1 on is positive evidence); Zeiler and Fergus 2014 (occlusion);
+Bogdan et al. 2025 (hiding single steps of a thought, see `knockout.py`).
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Evidence:
         return Statistic("log-probability lost", rows, (self._axis("step"), *self.windows.axes), "nat", notes=notes)
 
     def earlier(self) -> Statistic:
-        """Return what each step loses when it cannot see each earlier one, [step, earlier step]; NaN where none is earlier."""
+        """Return what each step loses when it cannot see each earlier one, [step, earlier step]; NaN for later ones."""
         axes = self._axis("step"), self._axis("earlier step")
         return Statistic("log-probability lost", self.raised, axes, "nat", notes=self._notes)
 

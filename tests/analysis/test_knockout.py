@@ -1,4 +1,4 @@
-"""Knockout hides exactly what it is told to: nothing, the sound, or a step; and each score is that of its mask alone."""
+"""Knockout hides exactly what it is told to: nothing, the sound, or a step; no row knows of another."""
 
 import threading
 

@@ -85,10 +85,12 @@ def build_toy(answer_from: str = "thought") -> SimpleNamespace:
         for parameter in model.model.parameters():
             parameter.zero_()
         model.lm_head.weight.zero_()
-        for norm in [model.model.norm, *(n for k in model.model.layers for n in (k.input_layernorm, k.post_attention_layernorm))]:  # fmt: skip
-            norm.weight.fill_(1)
+        for name, weight in model.model.named_parameters():
+            if "norm" in name:
+                weight.fill_(1)
         _plant_embeddings(model, processor)
-        for layer, head, flag in ((0, 0, LOW), (0, 1, HIGH), (0, 2, _flag(" dog")), (0, 3, _flag(" barks")), (1, 4, _flag(" cat"))):  # fmt: skip
+        looking_for = {(0, 0): LOW, (0, 1): HIGH, (0, 2): _flag(" dog"), (0, 3): _flag(" barks"), (1, 4): _flag(" cat")}
+        for (layer, head), flag in looking_for.items():
             _plant_head(model.model.layers[layer].self_attn, layer, head, flag)
         _plant_answers(model, processor, answer_from)
     info = SimpleNamespace(name="planted toy", revision="test", dtype="float32", device="cpu")
