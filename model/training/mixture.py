@@ -32,8 +32,8 @@ from model.training.corpus import Corpus, Row
 from model.training.world import thoughts
 
 WEIGHTS = {
-    "asr": 0.26, "translation": 0.18, "paralinguistics": 0.15, "choices": 0.03,
-    "chat": 0.12, "thinking": 0.05, "tools": 0.06, "tts": 0.15,
+    "asr": 0.22, "translation": 0.18, "paralinguistics": 0.15, "choices": 0.03,
+    "chat": 0.12, "thinking": 0.05, "tools": 0.06, "tts": 0.19,
 }  # fmt: skip
 """Share of the items of each task."""
 TYPED_SHARE = 0.15

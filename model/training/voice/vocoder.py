@@ -42,9 +42,10 @@ from model.training.voice.spectra import energy_distance
 logger = logging.getLogger(__name__)
 CROP_CODES, BATCH = 20, 16
 """0.8 s of sixteen clips a step; or half of them, each drawn twice."""
-TWICE_FROM = 0.6
+TWICE_FROM = 0.9
 """Until this share of the run clips are drawn once, and the plain distance teaches what can be known. Drawn twice from
-the start, the network took all that it did not know yet for noise, and was slow to find out."""
+the start, the network took all that it did not know yet for noise, and was slow to find out; from 0.6 on, its mels went
+from 0.47 to 0.63 off within five hundred steps."""
 OWN_PITCH_FROM, OWN_PITCH_AT = 0.15, 0.6
 """Until the first share of the run no clip follows the predicted pitch, from the second on every clip does."""
 PITCH_WEIGHT, PITCH_UNIT_HZ = 0.5, 50.0
