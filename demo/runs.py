@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from analysis.trace import Trace
 
@@ -42,13 +43,29 @@ class Run:
         return tensors + sum(waveform.samples.nbytes for waveform in self.trace.audio.values())
 
 
+class Keepable(Protocol):
+    """What a store can hold: a run, or anything else that a session made and may look at again."""
+
+    @property
+    def owner(self) -> str: ...
+    @property
+    def created_s(self) -> float: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def n_bytes(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Keepable)
+
+
 @dataclass
-class _Kept:
-    run: Run
+class _Kept(Generic[Item]):
+    run: Item
     used_s: float
 
 
-class RunStore:
+class RunStore(Generic[Item]):
     """Least recently used runs go first, and none outlives its time.
 
     Args:
@@ -69,18 +86,18 @@ class RunStore:
     ) -> None:
         self._max_bytes, self._max_per_owner, self._ttl_s = max_bytes, max_per_owner, ttl_s
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept[Item]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, run: Run) -> Run:
-        """Keep a run and forget what no longer fits."""
+    def put(self, run: Item) -> Item:
+        """Keep a run, in place of one with the same id, and forget what no longer fits."""
         with self._lock:
             self._kept[run.id] = _Kept(run, self._clock())
             self._forget_expired()
             self._forget_surplus(run)
         return run
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, run_id: str) -> Item | None:
         """Return a run, and count this as looking at it; None when it is gone."""
         with self._lock:
             self._forget_expired()
@@ -91,7 +108,7 @@ class RunStore:
             self._kept.move_to_end(run_id)
             return kept.run
 
-    def owned_by(self, owner: str) -> tuple[Run, ...]:
+    def owned_by(self, owner: str) -> tuple[Item, ...]:
         """Return a session's runs, newest first."""
         with self._lock:
             self._forget_expired()
@@ -117,7 +134,7 @@ class RunStore:
         """Memory of all kept runs, in bytes."""
         return sum(kept.run.n_bytes for kept in self._kept.values())
 
-    def _of(self, owner: str) -> list[Run]:
+    def _of(self, owner: str) -> list[Item]:
         return [kept.run for kept in self._kept.values() if kept.run.owner == owner]
 
     def _forget_expired(self) -> None:
@@ -125,7 +142,7 @@ class RunStore:
         for run_id in [key for key, kept in self._kept.items() if kept.used_s < oldest]:
             del self._kept[run_id]
 
-    def _forget_surplus(self, newest: Run) -> None:
+    def _forget_surplus(self, newest: Item) -> None:
         for run in self._of(newest.owner)[: -self._max_per_owner]:
             del self._kept[run.id]
         while self.n_bytes > self._max_bytes and len(self._kept) > 1:

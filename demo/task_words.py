@@ -97,6 +97,7 @@ TASK_WORDS: dict[str, tuple[str, str]] = {
     "waiting_dimension": ("waiting", "等待中"),
     "phase_asking": ("Asking", "正在提问"),
     "phase_weighing": ("Weighing the candidates", "正在比较候选"),
+    "phase_looking_short": ("Looking inside", "正在剖析"),
     "survey_save_csv": ("Save table (CSV)", "保存表格（CSV）"),
     "survey_save_json": ("Save everything (JSON)", "保存全部（JSON）"),
     "survey_save_curves": ("Save curves (CSV)", "保存曲线（CSV）"),
