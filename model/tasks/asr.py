@@ -46,15 +46,8 @@ class ASR(Task):
 
     @classmethod
     def reward(cls, hypothesis: str, example: Example) -> float:
-        """One minus the error rate, at least 0.
-
-        Raises:
-            ValueError: If the example cannot be scored: a reward must not be invented.
-        """
-        score = cls.score(hypothesis, example)
-        if score.value is None:
-            raise ValueError(f"Could not reward the answer to {example.id!r}: {score.explanation}.")
-        return max(0.0, 1.0 - score.value)
+        """One minus the error rate, at least 0."""
+        return max(0.0, 1.0 - super().reward(hypothesis, example))
 
 
 def _explain(edits: list[Edit], n_errors: int, n_reference: int, unit: str) -> str:

@@ -162,15 +162,3 @@ class AudioQuestions(Task):
         said = f"chose {answer!r}" if answer else "chose nothing"
         explanation = f"{said}, right is {options[right]!r}; the bare word comparison {official}"
         return Score(float(chosen == right), answer, explanation)
-
-    @classmethod
-    def reward(cls, hypothesis: str, example: Example) -> float:
-        """1 for the right choice, else 0.
-
-        Raises:
-            ValueError: If the example cannot be scored: a reward must not be invented.
-        """
-        score = cls.score(hypothesis, example)
-        if score.value is None:
-            raise ValueError(f"Could not reward the answer to {example.id!r}: {score.explanation}.")
-        return score.value

@@ -67,6 +67,13 @@ class Task(ABC):
         """Compare an answer with the example's reference."""
 
     @classmethod
-    @abstractmethod
     def reward(cls, hypothesis: str, example: Example) -> float:
-        """The score as training wants it: higher is better, 0 to 1."""
+        """The score as training wants it: higher is better, 0 to 1; here the score itself.
+
+        Raises:
+            ValueError: If the example cannot be scored: a reward must not be invented.
+        """
+        score = cls.score(hypothesis, example)
+        if score.value is None:
+            raise ValueError(f"Could not reward the answer to {example.id!r}: {score.explanation}.")
+        return score.value

@@ -98,11 +98,6 @@ class Chat(Task):
             problem = problem or ("" if tone == data["register"] else f"tone {tone}, expected {data['register']}")
         return Score(float(not problem), NORMALIZERS[language](hypothesis), problem or "right")
 
-    @classmethod
-    def reward(cls, hypothesis: str, example: Example) -> float:
-        """The score: 1 or 0."""
-        return float(cls.score(hypothesis, example).value or 0.0)
-
 
 def _said(what: Waveform | str, name: str = "") -> Part:
     return Text(what) if isinstance(what, str) else Audio(what, name)

@@ -263,15 +263,3 @@ class Paralinguistics(Task):
         answer = f"{years(hypothesis):g} years" if dimension == "age" and years(hypothesis) else ", ".join(found)
         verdict = "passes for" if value else "is not"
         return Score(value, answer, f"{answer or 'no label'} {verdict} {right}")
-
-    @classmethod
-    def reward(cls, hypothesis: str, example: Example) -> float:
-        """1 for an answer that passes, else 0.
-
-        Raises:
-            ValueError: If the example cannot be scored: a reward must not be invented.
-        """
-        score = cls.score(hypothesis, example)
-        if score.value is None:
-            raise ValueError(f"Could not reward the answer to {example.id!r}: {score.explanation}.")
-        return score.value

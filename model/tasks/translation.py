@@ -71,18 +71,6 @@ class Translation(Task):
         found = bleu([example.reference], [hypothesis], language=language, normalize=spoken, effective_order=True)
         return Score(found.score / 100, hypothesis.strip(), f"{found}; expected: {example.reference}")
 
-    @classmethod
-    def reward(cls, hypothesis: str, example: Example) -> float:
-        """The score.
-
-        Raises:
-            ValueError: If the example cannot be scored: a reward must not be invented.
-        """
-        score = cls.score(hypothesis, example)
-        if score.value is None:
-            raise ValueError(f"Could not reward the answer to {example.id!r}: {score.explanation}.")
-        return score.value
-
 
 def corpus_bleu(hypotheses: Sequence[str], examples: Sequence[Example]) -> tuple[Bleu, tuple[float, float]]:
     """BLEU over examples of one direction, with its 95 % interval.
