@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from demo.errors import Problem
@@ -72,7 +73,7 @@ class Asked:
         """The candidate answers, in the order of the labels."""
         return tuple(reply(self.dimension, name, self.language) for name in labels(self.dimension))
 
-    @property
+    @cached_property
     def named(self) -> str | None:
         """The one label that the answer names, by the rules of the benchmark; None if it names none or several."""
         return next((name for name in labels(self.dimension) if exact(self.dimension, self.answer, name)), None)

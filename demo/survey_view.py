@@ -102,9 +102,11 @@ def _label_html(one: Asked, texts: Texts) -> str:
 
 
 def _candidates_html(one: Asked, texts: Texts) -> str:
-    if not one.candidates:
+    if not one.candidates and one.problem is None:
         over = one.state in ("done", "length", "repetition")
         return f'<p class="small">{html.escape(texts("no_probabilities"))}</p>' if over else ""
+    if not one.candidates:
+        return ""
     first, rest = one.candidates[:N_BARS], one.candidates[N_BARS:]
     if len(rest) == 1:
         first, rest = one.candidates, ()

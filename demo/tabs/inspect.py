@@ -6,17 +6,16 @@ Needs no model: a run is a trace, made in this session or opened from a file.
 import html
 import math
 import re
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gradio as gr
 
 from analysis.figures.theme import token_label
 from analysis.trace import Trace
 from demo.audio_turn import run_title
+from demo.downloads import fresh_path, hidden_link, offer
 from demo.errors import Problem, explain, problem_html
 from demo.linked_view import linked_view, payload
 from demo.page import AT_ONCE, QUIET, Page
@@ -86,9 +85,7 @@ def save_file(workbench: Workbench, session: str, run_id: str | None, kind: str,
     run = workbench.runs.get(run_id or "")
     if run is None or run.owner != session:
         raise FileNotFoundError(2, "This run is gone", "run")
-    target = folder / secrets.token_urlsafe(12)
-    target.mkdir(parents=True)
-    path = target / (file_stem(run) + (TRACE_SUFFIX if kind == "trace" else ".html"))
+    path = fresh_path(folder, file_stem(run) + (TRACE_SUFFIX if kind == "trace" else ".html"))
     if kind == "trace":
         from analysis.trace_file import save_trace
 
@@ -212,7 +209,7 @@ def build(page: Page) -> InspectTab:
     message = gr.HTML(empty_html(Texts()), apply_default_css=False, elem_id="inspect-message")
     view = linked_view(page.workbench, elem_id="inspect-view")
     details = gr.HTML(visible=False, apply_default_css=False, elem_id="token-details")
-    saved = gr.DownloadButton("⬇", elem_id="saved-file", elem_classes="hidden-download")
+    saved = hidden_link("saved-file")
     outputs = [picker, message, view, save_trace, save_html, details]
     _connect(page, outputs, upload)
     _connect_saving(page, picker, message, saved, ((save_trace, "trace"), (save_html, "html")))
@@ -252,22 +249,10 @@ def _connect(page: Page, outputs: list, upload: gr.UploadButton) -> None:
     view.select(chosen, page.session, details, trigger_mode="multiple", **AT_ONCE)
 
 
-# A download needs a click of the person's own browser on a link that did not exist before.
-CLICK_SAVED_JS = "() => { setTimeout(() => document.querySelector('#saved-file')?.click(), 50); }"
-
-
 def _connect_saving(page: Page, picker, message, saved, buttons: tuple) -> None:
-    def saver(kind: str) -> Callable:
-        def save(run_id: str, session: str, request: gr.Request) -> Any:
-            texts = page.texts(request)
-            try:
-                folder = Path(saved.GRADIO_CACHE)
-                return str(save_file(page.workbench, session, run_id, kind, folder)), gr.skip()
-            except Exception as error:  # such as a full disk
-                return None, problem_html(explain(error, texts))
-
-        return save
-
     for button, kind in buttons:
-        done = button.click(saver(kind), [picker, page.session], [saved, message], **QUIET)
-        done.success(None, None, None, js=CLICK_SAVED_JS, **QUIET)
+
+        def save(folder: Path, texts: Texts, run_id: str, session: str, kind: str = kind) -> Path:
+            return save_file(page.workbench, session, run_id, kind, folder)
+
+        offer(page, button, saved, save, [picker, page.session], message, problem_html)

@@ -130,33 +130,34 @@ def _curves(survey: Survey, texts: Texts) -> tuple[Any, Any]:
 
 
 def _ask(workbench: Workbench, turn: Turn, survey: Survey, number: int, texts: Texts) -> Generator[Shown, None, Survey]:
-    """Ask one question and weigh its candidates; one that fails says so, and the others are still asked."""
+    """Ask one question and weigh its candidates; a model that cannot answer ends the survey."""
     conversation = survey.asked[number].asks(survey.waveform, survey.name)
     job = workbench.answer(conversation, Paralinguistics.options, turn.cancel)
     survey = survey.with_asked(number, state="asking", conversation=conversation)
     events: list[Event] = []
-    try:
-        for seen in write(workbench, job, Transcript("listening"), events):
-            waited_s = 0.0 if seen.phase in ("listening", "writing") else seen.waited_s
-            survey = replace(survey.with_asked(number, answer=seen.text), waited_s=waited_s)
-            yield Shown(survey)
-        if turn.cancel.is_set():
-            return survey
-        ended = seen.phase if seen.phase in FINISHED else "failed"
-        survey = yield from _weigh(workbench, turn, survey.with_asked(number, events=tuple(events)), number)
-        return survey.with_asked(number, state=ended)
-    # The border to the page, for one question.
-    except Exception as error:
-        return survey.with_asked(number, state="failed", problem=explain(error, texts))
+    for seen in write(workbench, job, Transcript("listening"), events):
+        waited_s = 0.0 if seen.phase in ("listening", "writing") else seen.waited_s
+        survey = replace(survey.with_asked(number, answer=seen.text), waited_s=waited_s)
+        yield Shown(survey)
+    if turn.cancel.is_set():
+        return survey
+    survey = yield from _weigh(workbench, turn, survey.with_asked(number, events=tuple(events)), number, texts)
+    return survey.with_asked(number, state=seen.phase if seen.phase in FINISHED else "failed")
 
 
-def _weigh(workbench: Workbench, turn: Turn, survey: Survey, number: int) -> Generator[Shown, None, Survey]:
-    """Find how likely each candidate answer is, where the backend can tell."""
+def _weigh(
+    workbench: Workbench, turn: Turn, survey: Survey, number: int, texts: Texts
+) -> Generator[Shown, None, Survey]:
+    """Find how likely each candidate answer is, where the backend can tell; the answer stands whatever happens."""
     if not workbench.can_weigh:
         return survey
     one = survey.asked[number]
-    job = workbench.weigh(one.conversation, one.sentences, turn.cancel)
-    found = yield from wait(job, Shown(survey.with_asked(number, state="weighing")))
+    try:
+        job = workbench.weigh(one.conversation, one.sentences, turn.cancel)
+        found = yield from wait(job, Shown(survey.with_asked(number, state="weighing")))
+    # The border to the page, for one question.
+    except Exception as error:
+        return survey.with_asked(number, problem=explain(error, texts))
     if found is None:
         return survey
     asked = (*survey.asked[:number], one.weighed(found), *survey.asked[number + 1 :])
@@ -178,7 +179,7 @@ def inspect_one(workbench: Workbench, session: str, survey_id: str, number: obje
 
 
 def _look(workbench: Workbench, session: str, turn: Turn, survey: Survey, number: int) -> Iterator[Shown]:
-    one, shown = survey.asked[number], Shown(survey)
+    one, shown = survey.asked[number], Shown(survey.stopped())
     if not one.can_be_inspected:
         yield shown
         return

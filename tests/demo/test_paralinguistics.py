@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from demo.audio_turn import paced, stop
+from demo.settings import Settings
 from demo.survey import Asked, Candidate, Survey, curves_csv, table_csv, whole_json
 from demo.survey_view import curves_html, percent, survey_html
 from demo.tabs.paralinguistics import Shown, ask_all, inspect_one, save_survey, updates
 from demo.texts import Texts
-from model.errors import TraceError
+from demo.workbench import Workbench
+from model.errors import CheckpointError, TraceError
 from model.messages import Audio, Text
 from model.tasks.paralinguistics import DIMENSIONS, labels
 from tests.demo.fakes import ready_workbench
@@ -101,16 +103,27 @@ def test_a_backend_without_probabilities_still_answers(clip, texts):
     assert "gives no probabilities" in survey_html(survey, texts)
 
 
-def test_one_question_that_fails_says_so_and_the_others_go_on(clip, texts):
+def test_candidates_that_cannot_be_weighed_say_so_and_the_answers_stand(clip, texts):
     def sometimes(conversation, replies, cancel):
         if "happy" in replies[1]:
             raise TraceError("score candidate replies", found="a fault", expected="none", todo="Try again.")
         return weigh(conversation, replies, cancel)
 
     survey = last(ask_all(ready_workbench(task_engine(weigh=sometimes)), "me", clip, texts)).survey
-    failed = [one for one in survey.asked if one.state == "failed"]
+    failed = [one for one in survey.asked if one.problem is not None]
     assert [one.dimension for one in failed] == ["emotion"] and "a fault" in str(failed[0].problem)
+    assert failed[0].named == "happy" and not failed[0].candidates and "a fault" in survey_html(survey, texts)
     assert survey.phase == "done" and survey.n_answered == 11
+
+
+def test_a_model_that_did_not_load_says_why_once(clip, texts):
+    def load(settings, progress):
+        raise CheckpointError("load 'x'", found="no shard 2 of 3", expected="all shards", todo="Copy it again.")
+
+    bench = Workbench(Settings(lang="en"), load)
+    bench.start()
+    survey = last(ask_all(bench, "me", clip, texts)).survey
+    assert survey.phase == "failed" and survey_html(survey, texts).count("no shard 2 of 3") == 1
 
 
 def test_nothing_given_and_silence_are_told(texts, tmp_path):
