@@ -22,6 +22,7 @@ class CallFilter:
     is_open: bool = False
     """Whether a call has begun and not ended."""
     _text: str = ""
+    _after_call: bool = False
     _ids: list[int] = field(default_factory=list)
     _logprobs: list[float] = field(default_factory=list)
 
@@ -40,7 +41,7 @@ class CallFilter:
     def end(self, t_s: float) -> Iterator[TextDelta]:
         """Yield what waited for more; an unfinished call is not among it."""
         if not self.is_open:
-            words, self._text = self._text, ""
+            words, self._text = self._without_gap(self._text), ""
             yield from self._shown(words, TextDelta("", (), t_s))
 
     def _words(self) -> str:
@@ -52,21 +53,28 @@ class CallFilter:
                 if not tag:
                     return words
                 self.calls += TOOL_CALL + head + TOOL_CALL_END
+                self._after_call = True
             elif not tag:
                 kept = _begun(head, TOOL_CALL)
                 self._text = head[len(head) - kept :]
-                return words + head[: len(head) - kept]
+                return words + self._without_gap(head[: len(head) - kept])
             else:
-                words += head
+                words += self._without_gap(head)
             self._text, self.is_open = rest, not self.is_open
+
+    def _without_gap(self, words: str) -> str:
+        """Drop the space between a call and what follows it."""
+        if self._after_call:
+            words = words.lstrip()
+            self._after_call = not words
+        return words
 
     def _shown(self, words: str, delta: TextDelta) -> Iterator[TextDelta]:
         """Yield words with all ids that led to them; ids inside a call belong to no words."""
-        waits = bool(self._text) and not self.is_open
-        if words.strip() or (words and not self.calls):
+        if words:
             yield replace(delta, text=words, ids=tuple(self._ids), logprobs=tuple(self._logprobs))
-        elif waits:
-            return
+        elif self._text and not self.is_open:
+            return  # the ids wait with the text
         self._ids, self._logprobs = [], []
 
 

@@ -20,19 +20,26 @@ CORPUS = [
 
 
 @functools.cache
-def build_tokenizer(n_codes: int = N_CODES) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of about 400 entries; codes and controls are special, tool tags are added but not special."""
+def build_tokenizer(n_codes: int = N_CODES, *, tools_first: bool = False) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of about 400 entries; codes and controls are special, tool tags are added but not special.
+
+    With `tools_first` they stand before the controls, as in the official vocabulary, and are text.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=340, initial_alphabet=alphabet, show_progress=False)
     core.train_from_iterator(CORPUS * 4, trainer)
+    tags = [AddedToken(name, special=False, normalized=False) for name in (TOOL_CALL, TOOL_CALL_END)]
+    if tools_first:
+        core.add_tokens(tags)
     codes = [code_name(code) for code in range(n_codes + 1)]
     core.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in (*CONTROL_NAMES, IM_END, *codes)]
     )
-    core.add_tokens([AddedToken(name, special=False, normalized=False) for name in (TOOL_CALL, TOOL_CALL_END)])
+    if not tools_first:
+        core.add_tokens(tags)
     return PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False)
 
 
