@@ -34,7 +34,7 @@ from analysis.trace import CaptureSpec, TokenTable, Trace, TraceMeta, on_grid
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, token_time_s
 from model.chat import THINK_END, THINK_START, Audio, Conversation
 from model.errors import TraceError
-from model.events import AudioDelta, Event
+from model.events import AudioDelta, Event, SoundMark
 from model.tokens import Kind
 
 FIRST, REPLY, THOUGHT, CODES = "first token", "reply", "thought", "codes"
@@ -66,7 +66,7 @@ def capture_trace(
         loaded: A LoadedModel: `.model`, `.processor`, `.info`.
         conversation: What the model was given; its last turn is the one it continued.
         reply_ids: What it answered, exactly as generated (`Turn.ids`).
-        events: What happened in the turn; kept without sound, the sound goes to `audio["output"]`.
+        events: What happened in the turn; pieces of sound become marks, their sound goes to `audio["output"]`.
         spec: What to measure; by default all layers and heads, rows that predict.
         options: Generation options as plain values, for the record.
         seed: Seed of the generation, for the record.
@@ -113,8 +113,7 @@ def capture_trace(
         audio_sha256={name: hashlib.sha256(sound.samples.tobytes()).hexdigest() for name, sound in audio.items()},
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    quiet_events = tuple(event for event in events if not isinstance(event, AudioDelta))
-    return Trace(meta, layout.table(logprob, entropy), quiet_events, audio | _spoken(events), tensors)
+    return Trace(meta, layout.table(logprob, entropy), _quiet(events), audio | _spoken(events), tensors)
 
 
 # --- (1) lay out --------------------------------------------------------------------------------------------------
@@ -398,6 +397,17 @@ def _spoken(events: Iterable[Event]) -> dict[str, Waveform]:
     if not sounds:
         return {}
     return {"output": Waveform(np.concatenate([sound.samples for sound in sounds]), sounds[0].sample_rate_hz)}
+
+
+def _quiet(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Return the events with a mark in place of each piece of sound."""
+    quiet, at_s = [], 0.0
+    for event in events:
+        if isinstance(event, AudioDelta):
+            start_s, at_s = at_s, at_s + event.waveform.duration_s
+            event = SoundMark(start_s, at_s, event.t_s)
+        quiet.append(event)
+    return tuple(quiet)
 
 
 def _versions() -> dict[str, str]:

@@ -217,7 +217,7 @@ class Trace:
     meta: TraceMeta
     tokens: TokenTable
     events: tuple = ()
-    """Events of the turn (`model.events`), without sound."""
+    """Events of the turn (`model.events`); a `SoundMark` for each piece of sound, the sound itself is in `audio`."""
     audio: Mapping[str, Waveform] = field(default_factory=dict)
     """Sounds by name, kept on a 24-bit grid so that a trace file holds them exactly."""
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict)

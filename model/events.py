@@ -64,6 +64,17 @@ class AudioDelta:
 
 
 @dataclass(frozen=True)
+class SoundMark:
+    """Where a piece of sound stands, for a record that keeps the sound of the answer as a whole (a Trace)."""
+
+    from_s: float
+    """Start of the piece in the answer, seconds."""
+    to_s: float
+    t_s: float
+    """When it was there."""
+
+
+@dataclass(frozen=True)
 class ToolCallEvent:
     """The model asked for a tool."""
 
@@ -131,7 +142,15 @@ class TurnDone:
 
 
 Event = (
-    TextDelta | ThoughtDelta | AudioCodesDelta | AudioDelta | ToolCallEvent | ToolResultEvent | StageTiming | TurnDone
+    TextDelta
+    | ThoughtDelta
+    | AudioCodesDelta
+    | AudioDelta
+    | SoundMark
+    | ToolCallEvent
+    | ToolResultEvent
+    | StageTiming
+    | TurnDone
 )
 
 

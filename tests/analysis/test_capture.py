@@ -13,7 +13,7 @@ from analysis.trace_file import load_trace, save_trace
 from model.audio import Waveform
 from model.chat import Text
 from model.errors import TraceError
-from model.events import AudioDelta, TextDelta, TurnDone
+from model.events import AudioDelta, SoundMark, TextDelta, TurnDone
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,8 @@ def test_sound_events_and_provenance_are_kept(tiny_loaded, heard, reply):
         TurnDone("stop", tuple(reply), 3, len(reply), 0.4),
     )
     trace = capture_trace(tiny_loaded, heard, reply, events=events, seed=5, options={"temperature": 0.0})
-    assert trace.events == (events[0], events[3])
+    marks = SoundMark(0.0, 0.01, 0.2), SoundMark(0.01, 0.02, 0.3)
+    assert trace.events == (events[0], *marks, events[3])
     assert len(trace.audio["output"].samples) == 480
     assert trace.audio["input_1"].sample_rate_hz == 16000 and trace.meta.clips == ("short.wav", "long.wav")
     assert set(trace.meta.audio_sha256) == {"input_0", "input_1"} and trace.meta.seed == 5

@@ -10,6 +10,7 @@ from model.errors import BackendError, TraceError
 from model.events import (
     AudioCodesDelta,
     AudioDelta,
+    SoundMark,
     StageTiming,
     TextDelta,
     ThoughtDelta,
@@ -29,6 +30,7 @@ EVENTS = [
     AudioCodesDelta((7,), (107, 999), 0.4),
     AudioDelta(SOUND, 0.5),
     AudioDelta(SOUND, 0.6),
+    SoundMark(0.1, 0.2, 0.6),
     ToolCallEvent("clock", {"zones": ["utc", "cet"]}, "call_0", 0.7),
     ToolResultEvent("12:30", "clock", "call_0", 0.8),
     TextDelta("好", (5,), 0.9, (-1.0,)),
