@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.errors import StepAudioError
-from model.speaking import speak
+from model.errors import BackendError, StepAudioError
+from model.speaking import CodeSpeaker, speak, voiced
 
 if TYPE_CHECKING:
     from model.backends.base import Backend
+    from model.chat import Conversation
     from model.checkpoint import LoadedModel
     from model.events import Event
     from model.options import GenerationOptions
@@ -63,6 +64,30 @@ class Speech:
         chosen = token2wav.make_voice(voice.path, name=OWN_NAME) if isinstance(voice, Recording) else voice
         if not cancel.is_set():
             yield from speak(backend, token2wav, text, chosen, options, cancel=cancel)
+
+    def answer(
+        self,
+        backend: "Backend",
+        conversation: "Conversation",
+        language: str,
+        options: "GenerationOptions",
+        cancel: threading.Event,
+    ) -> "Iterator[Event]":
+        """Answer a conversation that is open for speech, in a voice of the model's that suits a language ("en", "zh").
+
+        Raises:
+            BackendError: If the model has no voice of its own.
+        """
+        card = next((card for card in self.cards if card.language == language), next(iter(self.cards), None))
+        if card is None:
+            raise BackendError(
+                "speak an answer",
+                found="a model without a voice of its own",
+                expected="one voice or more in its folder token2wav",
+                todo="Ask for the text alone.",
+            )
+        speaker = CodeSpeaker(self.load(), card.name, cancel=cancel)
+        yield from voiced(backend.stream(conversation, options, cancel=cancel), speaker)
 
 
 def speech_of(loaded: "LoadedModel") -> Speech | None:

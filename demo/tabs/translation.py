@@ -1,14 +1,14 @@
 """Speech in one language to words in the other, side by side with what was said.
 
-`translate` is the whole of it and knows no gradio: the translation streams first, then its run is looked into, then,
-if asked for, the same model writes down what was said. `build` only connects it.
+`translate` is the whole of it and knows no gradio: the translation streams first, spoken if the model has a voice, then
+its run is looked into, then, if asked for, the same model writes down what was said. `build` only connects it.
 """
 
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import gradio as gr
 
@@ -29,13 +29,15 @@ from demo.audio_input import (
 from demo.audio_turn import Frame, given, look_inside, turn_frames, write
 from demo.errors import Problem, explain
 from demo.notice import notice
-from demo.page import Page
+from demo.page import AT_ONCE, Page
+from demo.player import Feed, pcm_player, stop_js
 from demo.session import Turn
 from demo.texts import Texts
 from demo.transcript import FINISHED, Phase, Transcript, empty_html, failed, stopped, transcript_html
 from demo.workbench import Workbench
 from model.audio import Waveform
-from model.events import Event
+from model.events import AudioDelta, Event
+from model.messages import Conversation
 from model.tasks.asr import ASR
 from model.tasks.normalize import is_chinese
 from model.tasks.translation import Translation
@@ -43,6 +45,8 @@ from model.tasks.translation import Translation
 TAB = "translation"
 OTHER = {"zh": "en", "en": "zh"}
 """Language of the translation -> language of the sound."""
+SPOKEN = replace(Translation.options, max_new_tokens=1024)
+"""A spoken translation takes 25 codes a second beside its words."""
 
 
 @dataclass(frozen=True)
@@ -53,36 +57,56 @@ class Translated(Frame):
     """Language of the translation, "en" or "zh"; empty before the turn has begun."""
     source: Transcript | None = None
     """What was said, in its own language; None if it was not asked for."""
+    feed: Feed | None = None
+    """The translation as sound so far; None where there is nothing new of it."""
 
     @property
     def phase(self) -> Phase:
         """Where the turn is: at the translation, then at the words that were said."""
-        if self.source is not None and not self.transcript.is_under_way and self.source.is_under_way:
-            return self.source.phase
-        return self.transcript.phase
+        if self.transcript.is_under_way or not self.is_under_way:
+            return self.transcript.phase
+        return "starting" if self.source.phase == "empty" else self.source.phase
 
     @property
     def is_under_way(self) -> bool:
         """True until both texts have come to an end."""
-        return self.transcript.is_under_way or (self.source is not None and self.source.is_under_way)
+        to_come = self.source is not None and (self.source.phase == "empty" or self.source.is_under_way)
+        return self.transcript.is_under_way or to_come
 
     def stopped(self) -> Self:
-        """Keep the words of both."""
-        source = self.source and stopped(self.source)
-        return replace(self, transcript=stopped(self.transcript), source=source, run=None, view=None)
+        """Keep the words of both, and the sound."""
+        return self._ended(stopped(self.transcript))
 
     def failed(self, problem: Problem) -> Self:
         """Keep the words and say what went wrong with the translation."""
-        source = self.source and stopped(self.source)
-        return replace(self, transcript=failed(self.transcript, problem), source=source, run=None, view=None)
+        return self._ended(failed(self.transcript, problem))
+
+    def _ended(self, transcript: Transcript) -> Self:
+        source = stopped(self.source) if self.source is not None and self.source.phase != "empty" else None
+        feed = self.feed and self.feed.finish()
+        return replace(self, transcript=transcript, source=source, feed=feed, run=None, view=None)
 
 
 # --- handlers: plain functions -------------------------------------------------------------------
 
 
-def translate(
-    workbench: Workbench, session: str, path: str | None, texts: Texts, target: str = "zh", with_source: bool = True
-) -> Iterator[Translated]:
+@dataclass(frozen=True)
+class Wish:
+    """How a recording is to be translated."""
+
+    target: str = "zh"
+    """Language of the translation, "en" or "zh"."""
+    with_source: bool = True
+    """Write down what was said as well."""
+    speak: bool = False
+    """Say the translation, where the model has a voice."""
+
+    def __post_init__(self) -> None:
+        if self.target not in OTHER:  # from the browser, hence anything
+            object.__setattr__(self, "target", "zh")
+
+
+def translate(workbench: Workbench, session: str, path: str | None, texts: Texts, *chosen: Any) -> Iterator[Translated]:
     """Translate one recording, yielding whatever there is to show.
 
     Args:
@@ -90,43 +114,60 @@ def translate(
         session: Whose turn this is; an earlier one still under way is stopped.
         path: The recording, or None.
         texts: Words for the page.
-        target: Language of the translation, "en" or "zh"; anything else counts as "zh".
-        with_source: Write down what was said as well.
+        chosen: The fields of a `Wish`, in their order.
     """
-    target = target if target in OTHER else "zh"
+    wish = Wish(*chosen)
 
     def steps(turn: Turn) -> Iterator[Translated]:
-        return _steps(workbench, session, turn, path, texts, target, with_source)
+        return _steps(workbench, session, turn, path, texts, wish)
 
     return turn_frames(workbench, session, steps, texts, Translated)
 
 
 def _steps(
-    workbench: Workbench, session: str, turn: Turn, path: str | None, texts: Texts, target: str, with_source: bool
+    workbench: Workbench, session: str, turn: Turn, path: str | None, texts: Texts, wish: Wish
 ) -> Iterator[Translated]:
     """Read the file, translate, look inside, transcribe; return early where that ends the turn."""
     heard = yield from given(workbench, turn, path, texts, Translated)
     if heard is None:
         return
     first = Transcript("listening", sound_s=heard.waveform.duration_s, note=heard.note)
-    waiting = Transcript() if with_source else None
-    frame = Translated(first, target=target, source=waiting)
+    begun = Translated(first, target=wish.target, source=Transcript() if wish.with_source else None)
     if heard.problem is not None:
-        yield replace(frame.failed(heard.problem), source=None)
+        yield begun.failed(heard.problem)
         return
     name, events = Path(path).name, []
-    conversation = Translation.conversation(heard.waveform, name=name, target=target)
-    for seen in write(workbench, workbench.answer(conversation, Translation.options, turn.cancel), first, events):
-        frame = replace(frame, transcript=seen)
-        if seen.phase not in FINISHED:  # what is finished is shown once it was looked into
+    speak = wish.speak and workbench.can_say
+    conversation = Translation.conversation(heard.waveform, name=name, target=wish.target, speak=speak)
+    for frame in _write(workbench, turn, conversation, begun, speak, events):
+        if frame.transcript.phase not in FINISHED:  # what is finished is shown once it was looked into
             yield frame
-    if turn.cancel.is_set() or seen.phase not in FINISHED:
+    if turn.cancel.is_set() or frame.transcript.phase not in FINISHED:
         return
     looked = frame
     for looked in look_inside(workbench, session, turn, conversation, events, frame, texts):
         yield looked
-    if with_source and not turn.cancel.is_set():
-        yield from _said(workbench, turn, heard.waveform, name, replace(looked, view=None), texts)
+    if wish.with_source and not turn.cancel.is_set():
+        yield from _said(workbench, turn, heard.waveform, name, replace(looked, view=None, feed=None), texts)
+
+
+def _write(
+    workbench: Workbench, turn: Turn, conversation: Conversation, frame: Translated, speak: bool, events: list[Event]
+) -> Iterator[Translated]:
+    """Yield the translation as it comes, words and sound; collect the events on the way."""
+    if speak:
+        job = workbench.say(conversation, frame.target, SPOKEN, turn.cancel)
+    else:
+        job = workbench.answer(conversation, Translation.options, turn.cancel)
+    feed, n_seen = Feed() if speak else None, 0
+    for seen in write(workbench, job, frame.transcript, events):
+        for event in events[n_seen:]:
+            feed = feed.add(event.waveform) if isinstance(event, AudioDelta) else feed
+        n_seen = len(events)
+        if feed is not None and not seen.is_under_way:
+            feed = feed.finish()
+        frame = replace(frame, transcript=seen, feed=feed)
+        yield frame
 
 
 def _said(
@@ -179,6 +220,8 @@ class TranslationTab(NamedTuple):
     run: RunBlock
     raw_microphone: gr.Checkbox
     notice: gr.HTML
+    speak: gr.Checkbox
+    """Shown where the model has a voice; `ui.py` sees to it."""
 
 
 def build(page: Page) -> TranslationTab:
@@ -206,13 +249,19 @@ def build(page: Page) -> TranslationTab:
                 True, label=label("with_source"), info=label("with_source_info"),
                 elem_classes="plain-check", elem_id="with-source",
             )  # fmt: skip
+            speak = gr.Checkbox(
+                False, label=label("spoken_translation"), info=label("spoken_translation_info"), visible=False,
+                elem_classes="plain-check", elem_id="spoken-translation",
+            )  # fmt: skip
             raw = raw_microphone(page, "translation-raw-microphone")
+    player = pcm_player(page, elem_id="translation-player")
     shown = run_block(page, "translation-view", open_id="open-translation")
     connect(
-        page, AudioInput(sound, go, halt), chips, [target, with_source], [panel, go, halt, *shown.outputs],
-        translate, updates, kind=Translated, chosen_for=direction_of,
+        page, AudioInput(sound, go, halt), chips, [target, with_source, speak],
+        [panel, go, halt, player, *shown.outputs], translate, updates, kind=Translated, chosen_for=direction_of,
     )  # fmt: skip
-    return TranslationTab(panel, shown, raw, told)
+    halt.click(None, None, None, js=stop_js("translation-player"), **AT_ONCE)
+    return TranslationTab(panel, shown, raw, told, speak)
 
 
 def direction_of(example: Example) -> list[str]:
@@ -221,8 +270,9 @@ def direction_of(example: Example) -> list[str]:
 
 
 def updates(frame: Translated, texts: Texts, *, is_new: bool = False) -> list:
-    """Return what changes on the page: panel, go, halt, and what is under the words."""
-    return [translated_html(frame, texts), *busy_updates(frame.is_under_way), *_run_updates(frame, is_new)]
+    """Return what changes on the page: panel, go, halt, player, and what is under the words."""
+    sound = frame.feed.value if frame.feed is not None else {} if is_new else gr.skip()
+    return [translated_html(frame, texts), *busy_updates(frame.is_under_way), sound, *_run_updates(frame, is_new)]
 
 
 def _run_updates(frame: Translated, is_new: bool) -> list:

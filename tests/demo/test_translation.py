@@ -1,7 +1,9 @@
 """The Translation tab without a browser."""
 
 import threading
+from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from demo.audio_input import Example
@@ -9,9 +11,9 @@ from demo.audio_turn import accept, paced, stop
 from demo.tabs.translation import Translated, direction_of, translate, translated_html, updates
 from demo.texts import Texts
 from demo.transcript import Transcript
-from model.events import TextDelta, TurnDone
+from model.events import AudioDelta, TextDelta, TurnDone
 from model.tasks import prompts
-from tests.demo.fakes import WORDS, ready_workbench, replay_engine
+from tests.demo.fakes import WORDS, ready_workbench, replay_engine, tone
 from tests.demo.task_fakes import BACK, TRANSLATION, task_engine
 
 
@@ -32,7 +34,7 @@ def prompts_of(bench):
     ("target", "words", "prompt"), [("zh", TRANSLATION, prompts.TRANSLATE_TO_ZH), ("en", BACK, prompts.TRANSLATE_TO_EN)]
 )
 def test_both_directions_stream_and_end_in_a_run(bench, clip, texts, target, words, prompt):
-    frames = list(translate(bench, "me", clip, texts, target, with_source=False))
+    frames = list(translate(bench, "me", clip, texts, target, False))
     shown = [frame.transcript.text for frame in frames]
     assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:]))
     assert frames[-1].transcript.text == "".join(words) and frames[-1].phase == "done"
@@ -149,3 +151,44 @@ def test_the_buttons_follow_both_texts(texts):
 def test_examples_choose_their_direction(tmp_path):
     assert direction_of(Example(tmp_path, "Turn off the television")) == ["zh"]
     assert direction_of(Example(tmp_path, "北京明天天气怎么样")) == ["en"]
+
+
+# --- speaking -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speaking():
+    """A workbench that speaks by a script: two pieces of sound, in the voice that suits the language."""
+    used = []
+
+    class Speech:
+        problem, cards = None, ("Lan",)
+
+        def answer(self, backend, conversation, language, options, cancel):
+            used.append((language, options.max_new_tokens))
+            for event in backend.stream(conversation, options, cancel=cancel):
+                if isinstance(event, TurnDone):
+                    yield AudioDelta(tone(0.5, rate=24_000), 0.2)
+                    yield AudioDelta(tone(0.25, rate=24_000), 0.3)
+                yield event
+
+    engine = task_engine()
+    bench = ready_workbench(replace(engine, speech=Speech()))
+    return bench, used
+
+
+def test_a_spoken_translation_is_words_and_sound(speaking, clip, texts):
+    bench, used = speaking
+    frames = list(translate(bench, "me", clip, texts, "zh", True, True))
+    assert used == [("zh", 1024)] and prompts_of(bench)[0] == prompts.TRANSLATE_TO_ZH_SPOKEN
+    fed = [frame.feed for frame in frames if frame.feed is not None]
+    assert fed[-1].duration_s == pytest.approx(0.75) and fed[-1].is_done
+    assert frames[-1].feed is None, "the player is left alone while the words said are written"
+    assert frames[-1].source.text == "".join(WORDS)
+    assert updates(frames[-1], texts)[3] == gr.skip() and updates(frames[0], texts, is_new=True)[3] == {}
+
+
+def test_without_a_voice_nothing_is_spoken(bench, clip, texts):
+    assert not bench.can_say
+    list(translate(bench, "me", clip, texts, "zh", False, True))
+    assert prompts_of(bench) == [prompts.TRANSLATE_TO_ZH]
