@@ -10,11 +10,11 @@ every `AudioCodesDelta`, `finish` at the end. `speak` needs only a text.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from model.clock import Clock
 from model.errors import ConversationError
 from model.events import AudioCodesDelta, AudioDelta, Event, StageTiming, TurnDone, shifted
 from model.options import GenerationOptions
@@ -71,7 +71,7 @@ class CodeSpeaker:
     ) -> None:
         self._token2wav, self._voice, self._seed = token2wav, voice, seed
         self._blocks = {"first_chunk": first_chunk, "chunk": chunk, "n_steps": n_steps}
-        self._clock, self._cancel = clock or _stopwatch(), cancel or threading.Event()
+        self._clock, self._cancel = clock or Clock(), cancel or threading.Event()
         self._stream: SpeechStream | None = None
 
     def prepare(self) -> Iterator[StageTiming]:
@@ -195,7 +195,7 @@ def speak(
         AudioError: If the voice cannot be used.
     """
     text, options, cancel = check_text(text), options or TTS.options, cancel or threading.Event()
-    clock = _stopwatch()
+    clock = Clock()
     speaker = CodeSpeaker(token2wav, voice, seed=options.seed or 0, clock=clock, cancel=cancel, **blocks)
     yield from speaker.prepare()
     delay_s = clock()
@@ -218,9 +218,3 @@ def check_text(text: str) -> str:
         expected=f"a text of 1 to {MAX_CHARACTERS} characters",
         todo="Write a sentence or two; longer texts can be read piece by piece.",
     )
-
-
-def _stopwatch() -> Callable[[], float]:
-    """Return a clock that starts now."""
-    start_s = time.perf_counter()
-    return lambda: time.perf_counter() - start_s
