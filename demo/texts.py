@@ -7,6 +7,10 @@ language. `--lang` fixes both.
 
 from typing import Literal
 
+from demo.chat_words import CHAT_WORDS
+from demo.speech_words import SPEECH_WORDS
+from demo.task_words import TASK_WORDS
+
 Language = Literal["en", "zh"]
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -129,15 +133,6 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "found": ("Found", "发现"),
     "expected": ("Expected", "应为"),
-    # Player
-    "player_play": ("Play", "播放"),
-    "player_pause": ("Pause", "暂停"),
-    "player_stop": ("Stop", "停止"),
-    "player_download": ("Download WAV", "下载 WAV"),
-    "player_position": ("Position", "位置"),
-    "player_waiting": ("Waiting for more sound", "等待更多声音"),
-    "player_blocked": ("Press Play to hear it", "按播放即可收听"),
-    "player_file": ("speech", "语音"),
     # Inspect
     "run": ("Run", "运行"),
     "upload_trace": ("Open trace file", "打开记录文件"),
@@ -210,6 +205,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "注意力说明模型看向哪里，但并不证明它用到了所看到的内容。",
     ),
 }
+WORDS |= SPEECH_WORDS | TASK_WORDS | CHAT_WORDS
 
 VIEW_WORDS_ZH = {
     "layer": "层",

@@ -11,14 +11,19 @@ from starlette.responses import PlainTextResponse
 from demo import header
 from demo.audio_input import share_raw_microphone
 from demo.errors import NO_SPACE, explain
+from demo.notice import notice_html
 from demo.page import AT_ONCE, Page, translations
 from demo.session import new_session
 from demo.settings import Settings
-from demo.tabs import about, asr, inspect
+from demo.survey import Survey
+from demo.survey_view import curves_html
+from demo.tabs import about, asr, chat, inspect, paralinguistics, speech, translation
 from demo.texts import Texts, language_of
 from demo.theme import launch_look
 from demo.transcript import Transcript, transcript_html
 from demo.workbench import Workbench
+from model.tasks.paralinguistics import Paralinguistics
+from model.tasks.translation import Translation
 
 UPLOADS_KEPT_S = 3600
 QUEUE_LENGTH = 16
@@ -32,15 +37,25 @@ def build(workbench: Workbench) -> gr.Blocks:
     ) as demo:  # fmt: skip
         page = Page(workbench, _session_state())
         top = header.build(page)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(page.label("tab_asr"), id=asr.TAB):
                 asr_tab = asr.build(page)
+            with gr.Tab(page.label("tab_translation"), id=translation.TAB):
+                translation_tab = translation.build(page)
+            with gr.Tab(page.label("tab_paralinguistics"), id=paralinguistics.TAB):
+                survey_tab = paralinguistics.build(page)
+            with gr.Tab(page.label("tab_speech"), id=speech.TAB) as speech_item:
+                speech_tab = speech.build(page)
+            with gr.Tab(page.label("tab_chat"), id=chat.TAB) as chat_item:
+                chat_tab = chat.build(page)
             with gr.Tab(page.label("tab_inspect"), id=inspect.TAB) as inspect_item:
                 inspect_tab = inspect.build(page)
             with gr.Tab(page.label("tab_about"), id=about.TAB) as about_item:
                 about_outputs = about.build(page)
-        _open_page(demo, page, top, asr_tab)
-        _connect_tabs(page, tabs, asr_tab, inspect_item, inspect_tab)
+        _open_page(demo, page, top, (asr_tab, translation_tab, survey_tab))
+        speech.connect(page, speech_tab, demo.load, speech_item.select, top.timer.tick)
+        chat.connect(page, chat_tab, demo.load, chat_item.select, top.timer.tick)
+        _connect_tabs(page, tabs, (asr_tab, translation_tab, survey_tab), chat_tab, inspect_item, inspect_tab)
         about.connect(page, about_item, about_outputs)
         _close_page(demo, workbench)
     return demo
@@ -54,37 +69,70 @@ def _session_state() -> gr.State:
     return state
 
 
-def _open_page(demo: gr.Blocks, page: Page, top: header.Header, asr_tab: asr.AsrTab) -> None:
+Listening = tuple[asr.AsrTab, translation.TranslationTab, paralinguistics.ParalinguisticsTab]
+"""The tabs that are given a recording."""
+
+
+def _open_page(demo: gr.Blocks, page: Page, top: header.Header, listening: Listening) -> None:
     """Fill, for whoever opens the page, what depends on the moment and the language."""
     workbench = page.workbench
+    asr_tab, translation_tab, survey_tab = listening
+    notices = {Translation.name: translation_tab.notice, Paralinguistics.name: survey_tab.notice}
 
     def opened(session: str, request: gr.Request) -> list:
         workbench.sessions.remember(request.session_hash, session)
         texts = page.texts(request)
         settled = header.is_settled(workbench)
         strip = header.strip_html(workbench.loading, workbench.settings.model, texts)
-        return [strip, gr.Timer(active=not settled), transcript_html(Transcript(), texts)]
+        empty = [
+            transcript_html(Transcript(), texts),
+            translation.translated_html(translation.Translated.at("empty"), texts),
+            curves_html(Survey(), texts),
+        ]
+        return [strip, gr.Timer(active=not settled), *empty]
 
-    demo.load(opened, page.session, [top.strip, top.timer, asr_tab.panel], **AT_ONCE)
-    share_raw_microphone(demo, [asr_tab.raw_microphone])
+    def told(request: gr.Request) -> list:
+        texts = page.texts(request)
+        notes = [notice_html(workbench, task, texts) for task in notices]
+        return [*notes, gr.update(visible=workbench.can_say)]
+
+    told_outputs = [*notices.values(), translation_tab.speak]
+    panels = [asr_tab.panel, translation_tab.panel, survey_tab.curves]
+    demo.load(opened, page.session, [top.strip, top.timer, *panels], **AT_ONCE)
+    demo.load(told, None, told_outputs, **AT_ONCE)
+    # The strip changes when the model has just been loaded.
+    top.strip.change(told, None, told_outputs, **AT_ONCE)
+    share_raw_microphone(demo, [tab.raw_microphone for tab in listening])
 
 
 def _connect_tabs(
-    page: Page, tabs: gr.Tabs, asr_tab: asr.AsrTab, inspect_item: gr.Tab, inspect_tab: inspect.InspectTab
+    page: Page,
+    tabs: gr.Tabs,
+    listening: Listening,
+    chat_tab: chat.ChatTab,
+    inspect_item: gr.Tab,
+    inspect_tab: inspect.InspectTab,
 ) -> None:
     """Open the run on show in Inspect; and give Inspect the latest runs when it is opened by hand."""
-    workbench = page.workbench
+    workbench, jumped = page.workbench, [tabs, *inspect_tab.outputs]
+    asr_tab, translation_tab, survey_tab = listening
 
     def jump(run_id: str | None, session: str, request: gr.Request) -> list:
         texts = page.texts(request)
         frame = inspect.show(workbench, session, run_id, texts)
         return [gr.Tabs(selected=inspect.TAB), *inspect.updates(frame, texts)]
 
+    def follow(run_id: str | None, session: str, request: gr.Request) -> list:
+        return jump(run_id, session, request) if run_id else [gr.skip()] * len(jumped)
+
     def visit(run_id: str | None, session: str, request: gr.Request) -> list:
         texts = page.texts(request)
         return inspect.updates(inspect.show(workbench, session, run_id, texts), texts)
 
-    asr_tab.run.open_button.click(jump, [asr_tab.run.run_id, page.session], [tabs, *inspect_tab.outputs], **AT_ONCE)
+    for run in (asr_tab.run, translation_tab.run):
+        run.open_button.click(jump, [run.run_id, page.session], jumped, **AT_ONCE)
+    for asked in (survey_tab, chat_tab):
+        asked.inspected.success(follow, [asked.run_id, page.session], jumped, **AT_ONCE)
     picker = inspect_tab.outputs[0]
     inspect_item.select(visit, [picker, page.session], inspect_tab.outputs, **AT_ONCE)
 

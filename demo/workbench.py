@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from demo.model_thread import Job, ModelThread
-from demo.runs import RunStore
+from demo.runs import Run, RunStore
 from demo.session import Sessions
 from demo.settings import Settings
+from demo.speech import Recording, Speech, speech_of
+from demo.survey import Survey
+from demo.talks import Talks
+from model.assistant import Assistant
+from model.errors import BackendError
 
 if TYPE_CHECKING:
+    from analysis.candidate_probabilities import CandidateProbabilities
     from analysis.trace import Trace
     from model.backends.base import Backend
     from model.chat import Conversation
@@ -48,6 +54,8 @@ class ModelFacts:
     """True for the fake that replays a script: the page must say so."""
     capabilities: tuple[str, ...] = ()
     """What the backend can do, in its own words."""
+    trained_tasks: tuple[str, ...] | None = None
+    """Names of the tasks the weights were trained for (`Task.name`); None: all, or not known."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,17 @@ class Engine:
     capture: "Callable[[Conversation, Sequence[int], Sequence[Event]], Trace]"
     """The teacher-forced second pass over a finished turn."""
     facts: ModelFacts
+    speech: Speech | None = None
+    """What it speaks with; None if it cannot make sound."""
+    weigh: "Callable[[Conversation, Sequence[str], threading.Event], CandidateProbabilities | None] | None" = None
+    """How likely each of several replies to a prompt is; None where the backend cannot tell."""
 
 
 Loader = Callable[[Settings, Progress], Engine]
 
 FORGET_EVERY_S = 60.0
+SURVEYS_BYTES = 128 << 20
+"""Memory that all kept surveys may take together; a minute of sound with its curves has 4 MB."""
 
 STAGES = {"libraries": 0.0, "find": 0.5, "download": 0.52, "check": 0.75, "load": 0.8, "prove": 0.95}
 """Stages of a load, each with the share of the whole at which it begins."""
@@ -98,7 +112,9 @@ class Workbench:
     def __init__(self, settings: Settings, load: Loader | None = None) -> None:
         self.settings = settings
         self.sessions = Sessions()
-        self.runs = RunStore(max_bytes=settings.run_store_mb << 20, ttl_s=60 * settings.run_minutes)
+        self.talks = Talks()
+        self.runs: RunStore[Run] = RunStore(max_bytes=settings.run_store_mb << 20, ttl_s=60 * settings.run_minutes)
+        self.surveys: RunStore[Survey] = RunStore(max_bytes=SURVEYS_BYTES, ttl_s=60 * settings.run_minutes)
         self._loading = Loading()
         self._load = load or load_engine
         self._engine: Engine | None = None
@@ -116,6 +132,7 @@ class Workbench:
         while True:
             time.sleep(FORGET_EVERY_S)
             self.runs.forget_expired()
+            self.surveys.forget_expired()
 
     def _load_model(self) -> Iterator[None]:
         try:
@@ -175,11 +192,90 @@ class Workbench:
 
         return self._thread.submit(capture, cancel)
 
+    def speak(
+        self,
+        text: str,
+        choose: "Callable[[Speech], str | Recording]",
+        options: "GenerationOptions",
+        cancel: threading.Event,
+    ) -> "Job[Event]":
+        """Ask for a text to be read aloud.
+
+        Args:
+            text: What to read.
+            choose: Called once the model is there; returns the name of one of its voices, or a recording.
+            options: How to write.
+            cancel: Ends the turn.
+        """
+
+        def turn() -> "Iterator[Event]":
+            speech = self.engine.speech
+            if speech is None:
+                raise _cannot_speak()
+            yield from speech.turn(self.engine.backend, text, choose(speech), options, cancel)
+
+        return self._thread.submit(turn, cancel)
+
+    @property
+    def can_say(self) -> bool:
+        """Whether answers can be spoken in a voice of the model's own."""
+        speech = self._engine.speech if self._engine is not None else None
+        return speech is not None and speech.problem is None and bool(speech.cards)
+
+    def say(
+        self, conversation: "Conversation", language: str, options: "GenerationOptions", cancel: threading.Event
+    ) -> "Job[Event]":
+        """Ask for a turn that is spoken, in a voice that suits a language; see `answer`."""
+
+        def turn() -> "Iterator[Event]":
+            engine = self.engine
+            if engine.speech is None:
+                raise _cannot_speak()
+            yield from engine.speech.answer(engine.backend, conversation, language, options, cancel)
+
+        return self._thread.submit(turn, cancel)
+
+    @property
+    def can_weigh(self) -> bool:
+        """Whether the loaded model tells how likely candidate replies are."""
+        return self._engine is not None and self._engine.weigh is not None
+
+    def weigh(
+        self, conversation: "Conversation", replies: "Sequence[str]", cancel: threading.Event
+    ) -> "Job[CandidateProbabilities | None]":
+        """Ask how likely each of several replies to a prompt is (one item; None if cancelled)."""
+
+        def score() -> "Iterator[CandidateProbabilities | None]":
+            yield self.engine.weigh(conversation, replies, cancel)
+
+        return self._thread.submit(score, cancel)
+
+    def converse(self, begin: "Callable[[Assistant], Iterator[Event]]", cancel: threading.Event) -> "Job[Event]":
+        """Ask for a turn of a conversation; `begin` is called with the assistant once the model is there."""
+
+        def turn() -> "Iterator[Event]":
+            engine = self.engine
+            speech = engine.speech if engine.speech and engine.speech.problem is None else None
+            yield from begin(Assistant(engine.backend, token2wav=speech and speech.load))
+
+        return self._thread.submit(turn, cancel)
+
     def close_connection(self, connection: str | None) -> None:
         """Stop and forget what a closed page had going on."""
         session = self.sessions.forget(connection)
         if session is not None:
             self.runs.drop_owner(session)
+            self.talks.drop(session)
+            self.surveys.drop_owner(session)
+
+
+def _cannot_speak() -> BackendError:
+    return BackendError(
+        "make speech",
+        found="a model that cannot make sound",
+        expected="a checkpoint with a folder token2wav",
+        todo="Choose another model.",
+    )
 
 
 def shown_name(model: str) -> str:
@@ -202,17 +298,21 @@ def load_engine(settings: Settings, progress: Progress) -> Engine:
     Raises:
         CheckpointError: If it cannot be loaded, in a sentence.
     """
+    from analysis.candidate_probabilities import candidate_probabilities
     from analysis.capture import capture_trace
     from model.backends.local import LocalBackend
     from model.checkpoint import load_model
 
-    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype, progress=progress)
+    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype, progress=progress, voice=True)
 
     def capture(conversation, reply_ids, events):
         return capture_trace(loaded, conversation, reply_ids, events=events)
 
+    def weigh(conversation, replies, cancel):
+        return candidate_probabilities(loaded, conversation, replies, cancel=cancel)
+
     backend = LocalBackend(loaded)
-    return Engine(backend, capture, _facts(loaded.info, backend.info))
+    return Engine(backend, capture, _facts(loaded.info, backend.info), speech_of(loaded), weigh=weigh)
 
 
 def _facts(info, backend_info) -> ModelFacts:
@@ -229,4 +329,5 @@ def _facts(info, backend_info) -> ModelFacts:
         card=card.read_text(encoding="utf-8") if card and card.is_file() else "",
         is_scripted=bool(backend_info.get("scripted", False)),
         capabilities=tuple(map(str, backend_info.get("capabilities", ()))),
+        trained_tasks=info.trained_tasks,
     )

@@ -46,6 +46,7 @@ from model.tools.audio_search import AudioSearch, recording_of
 from model.tools.base import ToolContext, guard
 from model.tools.places import find_zone
 from model.tools.toolbox import Outcome, Toolbox
+from model.voice_search import is_own
 
 if TYPE_CHECKING:
     from model.token2wav.token2wav import Token2Wav
@@ -370,8 +371,12 @@ class TurnRun:
         """Speak in the voice that a search found, from the next reply on."""
         if self._token2wav is None:
             raise no_voice("change the voice", has_networks=False)
-        recording = recording_of(found["id"], tool.libraries)
-        self._state.use_voice(self._token2wav.make_voice(recording, name=_voice_name(found)), found["id"])
+        if is_own(found["id"]):
+            voice = self._token2wav.voices[found["name"]]
+        else:
+            recording = recording_of(found["id"], tool.libraries)
+            voice = self._token2wav.make_voice(recording, name=_voice_name(found))
+        self._state.use_voice(voice, found["id"])
 
 
 class _TextLoop:

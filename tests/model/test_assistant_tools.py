@@ -268,6 +268,27 @@ def test_a_search_changes_the_voice_of_the_reply(talkative, token2wav, library):
     assert turn.waveform == token2wav.speak(third, new)
 
 
+def test_a_search_finds_the_voices_of_the_model_itself(talkative, token2wav):
+    from model.token2wav.voices import VoiceCard
+    from model.voice_search import library_of
+
+    cards = (
+        VoiceCard("invented 0", "hello", "A woman, clear\n女声，清晰"),
+        VoiceCard("invented 1", "你好", "An old man\n老年男声"),
+    )
+    tool = AudioSearch((library_of(cards),))
+    codes = random_codes(12, 4)
+    backend = WritingBackend(
+        talkative,
+        [*talkative.tokenizer(call_text("audio_search", query="换成男声"))["input_ids"], talkative.ids.eot],
+        spoken(talkative, "good morning", codes),
+    )
+    talk = ConversationState()
+    turn = collect(Assistant(backend, token2wav=token2wav, options=options(tool, speak=True)).say(talk, "换成男声"))
+    assert "invented 1" in turn.tool_results[0].content and turn.waveform == token2wav.speak(codes, "invented 1")
+    assert talk.exchanges[0].voice == "invented 1" and talk.voice_id == "model-1"
+
+
 def joined(events):
     import numpy as np
 
