@@ -13,7 +13,7 @@ Source: Step-Audio 2 (arXiv 2507.16632) section 4.1, main stage, at this project
 import argparse
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from model.messages import PLAIN, Message
 from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
+from model.tasks.audio_questions import AudioQuestions
+from model.tasks.tool_calls import ToolUse
 from model.training import batches, loop
 from model.training.asr import CTC_WEIGHT, IGNORED, LABEL_SMOOTHING, load_listener
 from model.training.carry import carry_over
@@ -220,6 +222,12 @@ def open_corpora(args: argparse.Namespace) -> list[Corpus | None]:
     return found
 
 
+def trained_tasks(sources: Iterable[str]) -> list[str]:
+    """Names by which the app knows what a mixture teaches."""
+    other = {"choices": AudioQuestions.name, "tools": ToolUse.name}
+    return [other.get(name, name) for name in sources]
+
+
 def open_readings(args: argparse.Namespace) -> tuple[list[Reading], list[Reading]]:
     """Texts with the codes of the trained speech tokenizer, those to train on and those to watch; none without one."""
     if not (args.token2wav / sizes.TOKENIZER_FILE).is_file() or not args.voice.is_dir():
@@ -256,6 +264,7 @@ def train(args: argparse.Namespace) -> Path:
     average = loop.train_stage(stage, run, clock, peak_lr=args.lr, report_every=args.report_every)
     stage.module.load_state_dict(average.values)
     logger.info("averaged weights: %s", stage.report())
+    stage.model.config.trained_tasks = trained_tasks(stage.train_items.sources)
     save_nano(stage.model, args.out)
     processor.tokenizer.save_pretrained(args.out)
     stage.save_encoder(run.folder / "encoder.pt")

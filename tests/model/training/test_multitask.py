@@ -11,7 +11,14 @@ from model.chat import split_thought, unpack_ta4
 from model.messages import ToolCall
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks import prompts
-from model.tasks.thinking import false_claims
+from model.tasks.asr import ASR
+from model.tasks.audio_questions import AudioQuestions
+from model.tasks.chat import Chat
+from model.tasks.paralinguistics import Paralinguistics
+from model.tasks.thinking import Thinking, false_claims
+from model.tasks.tool_calls import ToolUse
+from model.tasks.translation import Translation
+from model.tasks.tts import TTS
 from model.tokens import Kind
 from model.training import mixture, multitask, talk_corpus
 from model.training.corpus import Clip, Corpus, Row
@@ -92,6 +99,11 @@ def test_every_task_comes_by_its_share(corpora, items):
     assert tasks.count("asr") > tasks.count("thinking")
     alone = Mixture(corpora[0], None, None, None, rng=np.random.default_rng(0))
     assert set(alone.sources) == {"asr", "translation"}
+
+
+def test_the_app_is_told_tasks_by_their_own_names(corpora):
+    names = {task.name for task in (ASR, AudioQuestions, Chat, Paralinguistics, Thinking, ToolUse, Translation, TTS)}
+    assert set(multitask.trained_tasks(mixture.WEIGHTS)) == names
 
 
 def test_watched_clips_are_never_trained_on(corpora, items):
