@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.hooks import Site, attention_rows, decoder_of, recorded
-from analysis.trace import CaptureSpec, TokenTable, Trace, TraceMeta, on_grid
+from analysis.trace import Alternatives, CaptureSpec, TokenTable, Trace, TraceMeta, on_grid
 from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform, token_time_s
 from model.chat import THINK_END, THINK_START, Audio, Conversation
 from model.errors import TraceError
@@ -90,7 +90,7 @@ def capture_trace(
     _check_budget(spec, layout, layers=len(layers), heads=n_heads, width=width)
 
     inputs = {"audio_features": audio_features} if audio_features is not None else sound_inputs(processor, prompt)
-    tensors, logprob, entropy = _measure(model, layout, inputs, spec, layers, on_layer)
+    tensors, logprob, entropy, ids = _measure(model, layout, inputs, spec, layers, on_layer)
 
     clips = [part for message in conversation for part in message.parts if isinstance(part, Audio)]
     audio = {f"input_{k}": on_grid(clip.waveform.resample(INPUT_SAMPLE_RATE_HZ)) for k, clip in enumerate(clips)}
@@ -113,7 +113,8 @@ def capture_trace(
         audio_sha256={name: hashlib.sha256(sound.samples.tobytes()).hexdigest() for name, sound in audio.items()},
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return Trace(meta, layout.table(logprob, entropy), _quiet(events), audio | _spoken(events), tensors)
+    return Trace(meta, layout.table(logprob, entropy), _quiet(events), audio | _spoken(events), tensors,
+                 _alternatives(processor, *ids) if spec.alternatives else None)  # fmt: skip
 
 
 # --- (1) lay out --------------------------------------------------------------------------------------------------
@@ -297,8 +298,8 @@ def _measure(
     spec: CaptureSpec,
     layers: Sequence[int],
     on_layer: Callable[[int], None] | None,
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Run the model once; return the kept rows, and log-prob and entropy of each reply token."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Run the model once; return the kept rows, log-prob and entropy of each reply token, and its likeliest ids."""
     device = next(model.parameters()).device
     ids = torch.as_tensor(layout.ids, device=device)[None]
     before = torch.arange(layout.n_prompt - 1, len(layout.ids) - 1)
@@ -313,11 +314,12 @@ def _measure(
             keep = before.to(device)
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep, **inputs).logits[0]
         logprob, entropy = surprise(logits, ids[0, layout.n_prompt :])
+        best = likeliest(logits, spec.alternatives)
     tensors = {f"attention.{name}": rows.stacked(name) for name in reduce}
     if sites:
         kept, n_frames = torch.stack([residuals[site] for site in sites]).numpy(), len(layout.frames)
         tensors |= {"resid_post.audio": kept[:, :n_frames], "resid_post.reply": kept[:, n_frames:]}
-    return tensors, logprob, entropy
+    return tensors, logprob, entropy, best
 
 
 def _residual_places(
@@ -370,6 +372,19 @@ def surprise(logits: Tensor, ids: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return torch.cat(logprob).cpu().numpy(), torch.cat(entropy).cpu().numpy()
 
 
+def likeliest(logits: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k likeliest ids, best first, int64 [query, k], and their natural log-probabilities, float32.
+
+    Args:
+        logits: [query, vocabulary], any dtype.
+        k: How many; all of the vocabulary where it is smaller.
+    """
+    k = min(k, logits.shape[-1])
+    blocks = [block.float().log_softmax(dim=-1).topk(k, dim=-1) for block in logits.split(LOGIT_ROWS)]
+    ids, logprob = (torch.cat(part).cpu().numpy() for part in zip(*((block.indices, block.values) for block in blocks)))
+    return ids, logprob
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch dropout off, and give every module its own mode back."""
@@ -389,6 +404,12 @@ def sound_inputs(processor: Any, prompt: Any) -> dict[str, Tensor]:
     """Return the clips of an encoded prompt as the model wants them."""
     batch = processor.collate([prompt])
     return {name: batch[name] for name in ("wavs", "wav_lens") if name in batch}
+
+
+def _alternatives(processor: Any, ids: np.ndarray, logprob: np.ndarray) -> Alternatives:
+    """Spell out the likeliest ids, each on its own."""
+    spelled = {int(i): processor.decode([int(i)], keep_special=True) for i in np.unique(ids)}
+    return Alternatives(ids, tuple(tuple(spelled[int(i)] for i in row) for row in ids), logprob)
 
 
 def _spoken(events: Iterable[Event]) -> dict[str, Waveform]:

@@ -59,6 +59,8 @@ class CaptureSpec:
     """
     residuals: Literal["float16", "float32"] | None = None
     """Also keep the residual stream after each layer, at the audio positions and the reply rows, this precisely."""
+    alternatives: int = 5
+    """How many of the likeliest tokens to keep for each reply token, 0 to 50; a few bytes each, not counted below."""
     max_megabytes: float = 512.0
     """Refuse to capture more than this, in megabytes (10^6 bytes) of kept arrays."""
 
@@ -73,6 +75,7 @@ class CaptureSpec:
             and self.heads in ("all", "mean")
             and self.offset in ("predicts", "reads")
             and self.residuals in (None, "float16", "float32")
+            and 0 <= self.alternatives <= 50
             and self.max_megabytes > 0
         )
         if not good:
@@ -80,7 +83,7 @@ class CaptureSpec:
                 "make a CaptureSpec",
                 found=repr(self),
                 expected="layers rising from 0, heads all or mean, offset predicts or reads, residuals None, float16 "
-                "or float32, a positive limit",
+                "or float32, 0 to 50 alternatives, a positive limit",
                 todo="Correct the fields.",
             )
 
@@ -134,6 +137,31 @@ class TokenTable:
         _require(
             bool((surprise <= 1e-4).all()), f"a log-probability of {surprise.max():.3g}", "log-probabilities up to 0"
         )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Alternatives:
+    """What the model would have said instead: its likeliest tokens at each reply token, best first."""
+
+    ids: np.ndarray
+    """Vocabulary ids, int64 [query, rank]."""
+    text: tuple[tuple[str, ...], ...]
+    """What each would have added to the text, [query][rank]."""
+    logprob: np.ndarray
+    """Natural log of its probability, float32 [query, rank], falling along a row."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", _frozen(np.asarray(self.ids, dtype=np.int64)))
+        object.__setattr__(self, "logprob", _frozen(np.asarray(self.logprob, dtype=np.float32)))
+        object.__setattr__(self, "text", tuple(map(tuple, self.text)))
+        widths = {len(row) for row in self.text} or set(self.ids.shape[1:])  # an empty reply has no row to tell
+        shapes = self.ids.shape, self.logprob.shape, (len(self.text), *widths)
+        _require(len(set(shapes)) == 1 and self.ids.ndim == 2, f"alternatives of shapes {shapes}", "[query, rank] each")
+        falling = bool((np.diff(self.logprob, axis=1) <= 0).all()) and bool((self.logprob <= 1e-4).all())
+        _require(falling, "alternatives out of order", "log-probabilities up to 0, best first")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -222,12 +250,16 @@ class Trace:
     """Sounds by name, kept on a 24-bit grid so that a trace file holds them exactly."""
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Arrays by name; names and axes in TENSOR_AXES."""
+    alternatives: Alternatives | None = None
+    """The likeliest tokens at each reply token; None where none were kept."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "events", tuple(self.events))
         object.__setattr__(self, "audio", MappingProxyType({k: on_grid(v) for k, v in self.audio.items()}))
         object.__setattr__(self, "tensors", MappingProxyType({k: _frozen(v) for k, v in self.tensors.items()}))
         self._check_tokens()
+        n = self.n_reply if self.alternatives is None else len(self.alternatives)
+        _require(n == self.n_reply, f"alternatives for {n} tokens", f"one row for each of {self.n_reply} reply tokens")
         for name, tensor in self.tensors.items():
             self._check_tensor(name, tensor)
 

@@ -28,7 +28,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from analysis.trace import SCHEMA_VERSION, TENSOR_AXES, CaptureSpec, TokenTable, Trace, TraceMeta, from_int24, to_int24
+from analysis.trace import (
+    SCHEMA_VERSION,
+    TENSOR_AXES,
+    Alternatives,
+    CaptureSpec,
+    TokenTable,
+    Trace,
+    TraceMeta,
+    from_int24,
+    to_int24,
+)
 from model import events as event_records
 from model.audio import Waveform
 from model.errors import StepAudioError, TraceError
@@ -126,6 +136,7 @@ def _write_zip(file: BinaryIO, trace: Trace) -> None:
         "meta": asdict(trace.meta),
         "tokens": {column.name: _to_json(getattr(trace.tokens, column.name)) for column in fields(TokenTable)},
         "events": [event_records.to_dict(event) for event in trace.events],
+        "alternatives": _alternatives_to_json(trace.alternatives),
         "audio": audio,
     }
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -157,6 +168,12 @@ def _to_json(column: np.ndarray | tuple) -> list:
     return column.tolist()
 
 
+def _alternatives_to_json(found: Alternatives | None) -> dict | None:
+    if found is None:
+        return None
+    return {"ids": found.ids.tolist(), "text": found.text, "logprob": found.logprob.astype(float).tolist()}
+
+
 def _encode_flac(codes: np.ndarray, sample_rate_hz: int) -> bytes:
     import soundfile
 
@@ -180,6 +197,7 @@ def _read_zip(archive: zipfile.ZipFile, limits: TraceLimits) -> Trace:
         tokens=_tokens(document["tokens"]),
         events=tuple(event_records.from_dict(event) for event in document["events"]),
         audio=_read_sounds(archive, members, document["audio"], limits),
+        alternatives=_alternatives(document.get("alternatives")),
     )
     if TENSOR_MEMBER not in members:
         return trace
@@ -264,6 +282,15 @@ def _tokens(columns: dict) -> TokenTable:
     if not all(isinstance(text, str) for text in (*columns["text"], *columns["kind"])):
         raise _refusal("a token text or kind that is no text", "text")
     return TokenTable(**clean)
+
+
+def _alternatives(columns: dict | None) -> Alternatives | None:
+    """Build the alternatives; files from before there were any have none."""
+    if columns is None:
+        return None
+    if not all(isinstance(text, str) for row in columns["text"] for text in row):
+        raise _refusal("an alternative that is no text", "text")
+    return Alternatives(columns["ids"], columns["text"], columns["logprob"])
 
 
 def _read_sounds(
