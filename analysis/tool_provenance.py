@@ -41,8 +41,8 @@ from model.tokens import TOOL_CALL, TOOL_CALL_END
 
 HALF = 0.5
 """Windows around the worst one that cost at least this share of what it costs belong to the evidence."""
-_CALL = re.compile(re.escape(TOOL_CALL) + r"(\s*function\s*\n([^\n<]*)\n?)(.*?)(?:" + re.escape(TOOL_CALL_END) + r"|\Z)",
-                   re.DOTALL)  # fmt: skip
+_OPEN, _CLOSE = re.escape(TOOL_CALL), re.escape(TOOL_CALL_END)
+_CALL = re.compile(_OPEN + r"(\s*function\s*\n([^\n<]*)\n?)(.*?)(?:" + _CLOSE + r"|\Z)", re.DOTALL)
 _NAME = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 
 

@@ -47,6 +47,7 @@ def lanes(statistic: Statistic, *, dark: bool = False) -> Figure:
             customdata=[(label, true_start, true_end) for label, true_start, true_end in _truth(statistic, name)],
             text=[_shown(label, end - start, statistic) for _, label, start, end in here],
             textposition="inside",
+            insidetextanchor="middle",
             insidetextfont={"color": palette.on_accent, "size": 11},
             constraintext="none",
             textangle=0,

@@ -22,7 +22,7 @@ SOUND = Waveform(np.sin(np.arange(16_000) / 9).astype(np.float32), 16_000)
 def test_steps_stand_under_the_sound_with_their_verdicts(dark):
     figure = evidence(MAP, SOUND, dark=dark)
     heat = figure.data[-1]
-    assert heat.z[0] == tuple(VALUES[0]) and heat.z[2][8] is None and heat.zmax == -heat.zmin == 20
+    assert list(heat.z[0]) == VALUES[0].tolist() and heat.z[2][8] is None and heat.zmax == -heat.zmin == 20
     labels = figure.layout.yaxis.ticktext
     assert labels[0] == "1 The speaker is a woman. [heard]" and labels[2].endswith("[follows]")
     assert labels[1].endswith("… [unsupported]") and len(labels[1]) == LONGEST + len(" [unsupported]")
