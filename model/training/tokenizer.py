@@ -63,6 +63,9 @@ def training_text() -> Iterator[str]:
         "function\n",
     ):
         yield from [tag] * 50
+    world = "".join(template.chinese for template in grammar.templates())
+    for character in sorted(set(_HANZI.findall(world))):
+        yield from [character] * 40
     for character in common_characters(COMMON_CHARACTERS):
         yield from [character] * 4
 
