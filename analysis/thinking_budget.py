@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from analysis.capture import capture_trace
-from analysis.faithfulness import answer_all, with_thought, within_thought
+from analysis.faithfulness import answer_all, ended_as, with_thought, within_thought
 from analysis.resampling import mean_interval
 from analysis.scoring import Progress
 from analysis.segments import without_sinks
@@ -150,7 +150,8 @@ def _sweep_one(
     if whole is None:
         return None
     ids = _thought_ids(loaded, whole)
-    thoughts = [loaded.processor.decode(ids[:budget]).rstrip("\ufffd") for budget in budgets]
+    written = loaded.processor.decode(ids)
+    thoughts = [ended_as(loaded.processor.decode(ids[:budget]).rstrip("\ufffd"), written) for budget in budgets]
     asked = [with_thought(example.conversation, thought) for thought in thoughts]
     turns = answer_all(loaded, asked, options=GenerationOptions(max_new_tokens=max_answer), cancel=cancel)
     if any(turn is None for turn in turns):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.conflict import BOTH, SOUND_ONLY, TEXT_ONLY, Conflict, conflict, mean_margins, who_wins
+from analysis.figures.counterfactual import changes
+from analysis.figures.curves import curves
 from model.chat import Text
 from model.errors import TraceError
 from tests.analysis import toy
@@ -81,6 +83,12 @@ def test_many_cases_are_counted_with_intervals():
     margins = mean_margins([case(1.0), case(-3.0)])
     np.testing.assert_allclose(margins.values[0], [1, -1])
     assert case(-1.0).decided_at == "0" and case(1.0).decided_at == "in"
+
+
+def test_cases_can_be_drawn(found):
+    lines = {line.name: line for line in curves(found.margins()).data if line.name}
+    np.testing.assert_allclose(lines["both"].y, found.margin[0])
+    assert list(changes(who_wins([found])).data[0].x) == [0, 1, 0]
 
 
 def test_cases_of_other_models_are_not_averaged():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.figures.curves import curves
 from analysis.thinking_budget import BudgetSweep, budget_sweep
 from model.chat import split_thought
 from model.errors import TraceError
@@ -67,6 +68,12 @@ def test_curves_stand_on_one_axis_with_intervals(found):
     known = np.isfinite(curves.values)
     assert (curves.low[known] <= curves.values[known] + 1e-9).all() and curves.low[0, 0] < curves.high[0, 0]
     assert curves.notes["cut"] == [1.0, 1.0, 1.0, 0.0] and curves.notes["thought tokens"] == 6
+
+
+def test_the_sweep_can_be_drawn(found):
+    figure = curves(found.curves())
+    names = {line.name for line in figure.data if line.name}
+    assert names == set(found.curves().axes[0].labels) and figure.layout.xaxis.ticktext[-1] == "all"
 
 
 def test_a_thought_for_show_needs_no_budget():
