@@ -15,6 +15,8 @@ from analysis.figures import theme
 from analysis.figures.parts import axis_title, colour_map, plotly_ticks, print_axes, print_ticks, two_axes, value_title
 from analysis.statistic import Statistic
 
+MOST_ACROSS = 64
+"""Characters of labels that fit under a printed map beside each other."""
 _two_axes = partial(two_axes, expected="a Statistic with two axes", todo="Select or average over the others first.")
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ def print_heatmap(statistic: Statistic) -> PrintFigure:
     figure, axes = print_axes(width=7.0, height=max(2.0, min(9.0, 0.9 + 0.18 * len(rows))))
     image = axes.imshow(statistic.values, aspect="auto", interpolation="nearest", cmap=colour_map(), vmin=0)
     axes.set_yticks(*print_ticks(rows))
-    axes.set_xticks(*print_ticks(columns, most=12))
+    places, labels = print_ticks(columns, most=12)
+    room = sum(map(len, labels)) <= MOST_ACROSS
+    axes.set_xticks(places, labels, **({} if room else {"rotation": 45, "ha": "right"}))
     axes.set_ylabel(axis_title(rows))
     axes.set_xlabel(axis_title(columns))
     figure.colorbar(image, ax=axes, label=statistic.unit, shrink=0.8)

@@ -6,7 +6,7 @@ import pytest
 from analysis import attention
 from analysis.attention import Head
 from analysis.figures import attention as figures
-from analysis.statistic import Statistic
+from analysis.statistic import Axis, Statistic
 from model.errors import TraceError
 from tests.analysis.planted import planted_trace
 
@@ -37,6 +37,13 @@ def test_intervals_reach_from_low_to_high():
     figure = figures.intervals([stat, Statistic("median |dt|", 0.2, unit="s")], ["nano", "mini"])
     np.testing.assert_allclose(figure.data[0].error_x.array, [0.05, 0])
     np.testing.assert_allclose(figure.data[0].error_x.arrayminus, [0.02, 0])
+
+
+@pytest.mark.parametrize(("label", "degrees"), [("L3", 0), ("encoder 3", 45)])
+def test_labels_that_would_run_into_each_other_are_turned(label, degrees):
+    axes = Axis("property", labels=("pitch",)), Axis("site", labels=[label] * 12)
+    printed = figures.print_heatmap(Statistic("share", np.zeros((1, 12)), axes))
+    assert {tick.get_rotation() for tick in printed.axes[0].get_xticklabels()} == {degrees}
 
 
 def test_print_figures_carry_the_same_values(trace, tmp_path):
