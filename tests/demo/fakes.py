@@ -1,16 +1,19 @@
 """A model that replays a script, and traces made by hand: the app without weights."""
 
+import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from analysis.trace import TokenTable, Trace, TraceMeta
 from demo.settings import Settings
+from demo.speech import Speech
 from demo.workbench import Engine, ModelFacts, Progress, Workbench
 from model.audio import Waveform, n_audio_tokens, token_time_s
 from model.backends.scripted import ScriptedBackend
-from model.events import Event, StageTiming, TextDelta, TurnDone
+from model.events import AudioCodesDelta, Event, StageTiming, TextDelta, TurnDone
 
 WORDS = ("turn", " on", " the", " kitchen", " light", " and", " play", " music")
 N_LAYERS, N_HEADS = 3, 4
@@ -106,3 +109,45 @@ def ready_workbench(engine: Engine | None = None, settings: Settings | None = No
     while workbench.loading.phase == "loading" and time.monotonic() < deadline:
         time.sleep(0.005)
     return workbench
+
+
+# --- speaking -------------------------------------------------------------------------------------
+
+SPOKEN_WORDS = ("turn", " on", " the", " kit", "chen", " light")
+"""What a scripted model writes beside its codes."""
+
+
+def spoken_script(n_codes: int = 60, words: Sequence[str] = SPOKEN_WORDS, seed: int = 0) -> list[Event]:
+    """Return the events of a turn that writes `n_codes` codes of a codebook of 729, a word before every four."""
+    codes = np.random.default_rng([seed, 78]).integers(0, 729, n_codes).tolist()
+    events: list[Event] = [StageTiming("prefill", 0.0, 0.001, 0.001)]
+    for group, place in enumerate(range(0, n_codes, 4)):
+        t_s = 0.001 + 0.001 * group
+        if group < len(words):
+            events.append(TextDelta(words[group], (100 + group,), t_s, (-0.1,), spoken=True))
+        own = tuple(codes[place : place + 4])
+        events.append(AudioCodesDelta(own, tuple(900 + code for code in own), t_s))
+    ids = tuple(i for event in events for i in getattr(event, "ids", ()))
+    return [*events, TurnDone("stop", (*ids, 2), 12, len(ids) + 1, t_s)]
+
+
+def speaking_engine(
+    events: Sequence[Event] | None = None, *, token2wav=None, pause_s: float = 0.0, **speech_options
+) -> Engine:
+    """Return an engine whose codes are scripted and whose sound comes of small random networks."""
+    from model.token2wav.voices import VoiceCard
+
+    def load():
+        from model.token2wav.voice import Voices
+        from tests.small_voice import build_token2wav, build_voice
+
+        voices = Voices(voices=[build_voice(0).renamed("Grace"), build_voice(1).renamed("Lan")])
+        return token2wav or build_token2wav(voices=voices)
+
+    cards = (
+        VoiceCard("Grace", "hello", "Woman, clear\n女声，清晰", "CC0", 3.2),
+        VoiceCard("Lan", "你好", "Woman, bright\n女声，明亮", "CC0", 3.4),
+    )
+    engine = replay_engine(spoken_script() if events is None else events, pause_s=pause_s)
+    speech = Speech(functools.cache(load), **{"cards": cards, "makes_voices": True, "n_codes": 729, **speech_options})
+    return replace(engine, speech=speech)

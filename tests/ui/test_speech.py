@@ -26,7 +26,7 @@ def open_tab(visit, url):
 
     def open_(address=url, name="Speech", **options):
         page = visit(address, **options)
-        page.get_by_role("tab", name=name).click()
+        page.get_by_role("tab", name=name, exact=True).click()
         page.wait_for_selector("#speak")
         return page
 
@@ -74,7 +74,7 @@ def test_the_sound_is_that_of_the_chosen_voice_and_seed(open_tab):
 def test_sound_begins_before_the_rest_is_made_and_stop_ends_both(visit, serve):
     slow = ready_workbench(speaking_engine(spoken_script(600), pause_s=0.05), Settings(lang="en"))
     page = visit(serve(slow))
-    page.get_by_role("tab", name="Speech").click()
+    page.get_by_role("tab", name="Speech", exact=True).click()
     page.fill("#speech-text textarea", "A long story.")
     page.click("#speak")
     page.wait_for_selector("#speech-view .pcm[data-state=playing]", timeout=60_000)
@@ -133,7 +133,7 @@ def test_a_click_into_the_picture_seeks(open_tab):
 
 def test_a_model_without_a_voice_says_so(visit, serve):
     page = visit(serve(ready_workbench(replay_engine(), Settings(lang="en"))))
-    page.get_by_role("tab", name="Speech").click()
+    page.get_by_role("tab", name="Speech", exact=True).click()
     page.wait_for_selector("#speech-notice >> text=This model cannot speak")
     assert page.is_disabled("#speak") and not page.is_visible("#speech-voice")
     assert page.is_visible("#speech-text textarea")
