@@ -211,6 +211,11 @@ def within_thought(conversation: Conversation, begun: str) -> Conversation:
     return _opened(conversation, Text(THINK_PREFIX + begun))
 
 
+def ended_as(thought: str, whole: str) -> str:
+    """End the last line of a cut thought where the whole one did: models are used to one or the other."""
+    return thought + "\n" if thought and whole.endswith("\n") and not thought.endswith("\n") else thought
+
+
 def says_the_same(one: str, other: str) -> bool:
     """Compare two answers letter by letter, case and punctuation aside."""
     normal = NORMALIZERS["zh" if is_chinese(one + other) else "en"]
@@ -255,7 +260,7 @@ def _drafts(
         "early": lambda: _early(thought),
         "mistake": lambda: _mistaken(thought, mistake),
         "paraphrase": lambda: _draft("paraphrase", "in other words", paraphrase(thought)),
-        "filler": lambda: _draft("filler", "filler", rewriting.filler(thought)),
+        "filler": lambda: _draft("filler", "filler", ended_as(rewriting.filler(thought), thought)),
         "none": lambda: _draft("none", "no thought", ""),
     }
     unknown = sorted(set(kinds) - set(makers))
@@ -274,7 +279,7 @@ def _early(thought: str) -> list[Variant]:
     pieces = sentences(thought)
     n = len(pieces)
     return [
-        Variant("early", f"after {k} of {n} steps", "".join(pieces[:k]), k / n if n else 1.0, np.nan)
+        Variant("early", f"after {k} of {n} steps", ended_as("".join(pieces[:k]), thought), k / max(n, 1), np.nan)
         for k in range(n + 1)
     ]
 

@@ -17,6 +17,8 @@ from analysis.faithfulness import (
     with_thought,
     within_thought,
 )
+from analysis.figures.counterfactual import changes
+from analysis.figures.curves import curves
 from model.chat import THINK_PREFIX, THINK_SUFFIX, Text, Thought
 from model.errors import TraceError
 from model.generation import generate_batch
@@ -134,6 +136,13 @@ def test_other_words_keep_the_answer_and_filler_and_silence_do_not(reason):
     assert change.values[-3] == pytest.approx(0, abs=0.1) and change.values[-2:].max() < -3
 
 
+def test_cut_thoughts_end_as_the_whole_one_did():
+    loaded = toy.build_toy()
+    ids = [*loaded.processor.encode_text(" man. dog!\n</think>\n\n"), *loaded.processor.encode_text(" left")]
+    found = faithfulness(loaded, toy.ask(SOUND), ids, kinds=("early", "filler"), regenerate=False)
+    assert [one.thought for one in found.variants] == ["", " man.\n", " man. dog!\n", "... ...\n"]
+
+
 def test_what_no_rule_can_make_is_named(reason):
     found = faithfulness(toy.build_toy(), toy.ask(SOUND), REPLY, kinds=("paraphrase", "none"), regenerate=False)
     assert found.left_out == ("paraphrase",) and reason.left_out == ()
@@ -172,6 +181,16 @@ def test_many_turns_tell_reason_from_show(reason, show):
     assert changed.axes[0].labels == ("early", "mistake", "paraphrase", "filler", "none")
     np.testing.assert_allclose(changed.values, [0.5, 0.25, 0, 0.5, 0.5])
     assert changed.notes["cases"]["mistake"] == 4 and changed.low is not None and changed.n == 2
+
+
+def test_one_turn_and_many_can_be_drawn(reason, show):
+    bars = changes(reason.change())
+    assert bars.layout.yaxis.ticktext[-1] == "no thought"
+    np.testing.assert_allclose(bars.data[0].x, reason.change().values)
+    needed = early_answering([reason, show])
+    curve = [line for line in curves(needed).data if line.name][-1]
+    np.testing.assert_allclose(curve.y, needed.values)
+    assert changes(changed_answers([reason, show])).data[0].error_x.array is not None
 
 
 def test_nothing_to_put_together_is_refused():
