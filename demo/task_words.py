@@ -56,7 +56,7 @@ TASK_WORDS: dict[str, tuple[str, str]] = {
     "ask_language": ("Language of questions and answers", "问答语言"),
     "ask_in_en": ("English", "英语"),
     "ask_in_zh": ("Chinese", "中文"),
-    "survey_progress": ("{n} of {total}", "{n} / {total}"),
+    "survey_progress": ("{n} of {total}", "已问 {n} 项，共 {total} 项"),
     "survey_empty_title": ("How was it said, by whom, and where?", "怎么说的，谁说的，在哪里说的？"),
     "survey_empty_1": ("Record a few seconds, with or without words.", "录几秒钟，有没有话语都可以。"),
     "survey_empty_2": (
