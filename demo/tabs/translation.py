@@ -175,11 +175,10 @@ def _said(
 ) -> Iterator[Translated]:
     """Write down what was said; the translation stands whatever happens."""
     events: list[Event] = []
+    first = Transcript("listening", sound_s=waveform.duration_s)
     conversation = ASR.conversation(waveform, name=name)
     try:
-        for seen in write(
-            workbench, workbench.answer(conversation, ASR.options, turn.cancel), Transcript("listening"), events
-        ):
+        for seen in write(workbench, workbench.answer(conversation, ASR.options, turn.cancel), first, events):
             frame = replace(frame, source=seen)
             yield frame
     # The border to the page: the translation is done, only the words beside it are not.
