@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | browser | map: each works alone from a clean clone and makes .venv when it has to.
+# make demo | test | bench | lint | browser | notebooks | map: each works alone from a clean clone and makes .venv when it has to.
 # Flags go through ARGS:       make demo ARGS="--port 7861"      make test ARGS="tests/model -k mel"
 # pip options through PIP_FLAGS, e.g. a smaller torch without CUDA:
 #     make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -12,7 +12,7 @@ key = $(shell cat $(1) | cksum | cut -d' ' -f1)
 APP := .venv/app-$(call key,requirements.txt)
 DEV := .venv/dev-$(call key,requirements.txt requirements-dev.txt)
 
-.PHONY: demo test browser bench lint map
+.PHONY: demo test browser bench lint notebooks map
 .DEFAULT_GOAL := demo
 
 demo: $(APP)
@@ -32,6 +32,10 @@ bench: $(DEV)
 
 lint: $(DEV)
 	$(PY) -m ruff check $(ARGS) .
+
+# Executes the notebooks and writes their outputs; ARGS="02 05" for some of them.
+notebooks: $(DEV)
+	$(PY) -m tests.run_notebooks $(ARGS)
 
 # The README's file map, from what git tracks and the modules' docstrings.
 map: $(PY)
