@@ -5,6 +5,7 @@
 Pure steps, so all of it is tested with hand-made events. Whatever the model or a tool wrote is shown as characters.
 """
 
+import html
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -142,16 +143,23 @@ def messages(seen: Bubbles, number: int, file_of: FileOf, texts: Texts) -> list[
     thought_id = f"thought-{number}" if seen.thought_tokens or seen.thought else None
     if thought_id:
         shown.append(_thought(seen, thought_id, texts))
+    parent_id = thought_id
     for place, step in enumerate(seen.steps):
         if isinstance(step, Call):
-            shown.append(_call(step, f"call-{number}-{place}", thought_id, seen.is_under_way, texts))
+            shown.append(_call(step, f"call-{number}-{place}", parent_id, seen.is_under_way, texts))
         elif step.strip():
-            shown.append({"role": "assistant", "content": step})
+            shown.append({"role": "assistant", "content": as_characters(step)})
+            parent_id = None  # a call after words stands after them, not in the thought before
     if seen.sound is not None:
         shown.append({"role": "assistant", "content": {"path": file_of(seen.sound)}})
     elif not seen.is_under_way and seen.problem is None and not seen.text:
         shown.append({"role": "assistant", "content": texts("chat_no_words")})
     return shown
+
+
+def as_characters(text: str) -> str:
+    """Write text as HTML that shows it as it is: the chatbot draws HTML, and would fetch what an `<img>` names."""
+    return html.escape(text.strip(), quote=False).replace("\n", "<br>")
 
 
 def _asked(message: Message, file_of: FileOf) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def _asked(message: Message, file_of: FileOf) -> dict[str, Any]:
         if isinstance(part, Audio):
             content.append({"path": file_of(part.waveform), "alt_text": part.name})
         elif isinstance(part, Text):
-            content.append(part.text)
+            content.append(html.escape(part.text, quote=False))
     return {"role": "user", "content": content}
 
 
@@ -174,11 +182,11 @@ def _thought(seen: Bubbles, thought_id: str, texts: Texts) -> dict[str, Any]:
     }
     if seen.thought_s is not None:
         metadata["duration"] = round(seen.thought_s, 2)
-    return {"role": "assistant", "content": seen.thought.strip() or "…", "metadata": metadata}
+    return {"role": "assistant", "content": as_characters(seen.thought) or "…", "metadata": metadata}
 
 
 def _call(call: Call, call_id: str, parent_id: str | None, is_under_way: bool, texts: Texts) -> dict[str, Any]:
-    """A call folds, under the thought if there is one: name, arguments, what came back, from where and how fast."""
+    """A call folds, within the thought that led to it: name, arguments, what came back, from where and how fast."""
     arguments = json.dumps(dict(call.asked.arguments), ensure_ascii=False)
     lines = [f"{texts('chat_arguments')}: {arguments}"]
     metadata: dict[str, Any] = {"title": texts("chat_tool", name=call.asked.name), "id": call_id, "status": "pending"}
@@ -191,4 +199,4 @@ def _call(call: Call, call_id: str, parent_id: str | None, is_under_way: bool, t
         metadata |= {"status": "done", "duration": round(call.result.seconds, 2), "log": call.result.source}
     elif not is_under_way:
         metadata["status"] = "done"
-    return {"role": "assistant", "content": "\n".join(lines), "metadata": metadata}
+    return {"role": "assistant", "content": as_characters("\n".join(lines)), "metadata": metadata}

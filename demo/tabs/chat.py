@@ -5,7 +5,7 @@ What happens in a turn is in `demo/chat.py`; here are the components, and what c
 
 from collections.abc import Iterator
 from functools import partial
-from html import escape
+from html import escape, unescape
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -39,6 +39,8 @@ class ChatTab(NamedTuple):
     """Components that other parts of the page connect to."""
 
     notice: gr.HTML
+    sound: gr.Column
+    """Holds the player."""
     speak: gr.Checkbox
     voice: gr.Dropdown
     inspected: Any
@@ -88,7 +90,7 @@ def chosen(*values: Any) -> Settings:
         think=think or "none",
         tools=tuple(tools or ()),
         temperature=float(temperature or 0),
-        seed=None if seed is None else max(0, int(seed)),
+        seed=None if seed is None or seed < 0 else int(seed),
     )
 
 
@@ -116,10 +118,12 @@ def build(page: Page) -> ChatTab:
         with gr.Column(scale=7, min_width=300):
             bot = gr.Chatbot(
                 label=label("chat_conversation"), height=460, editable="user", render_markdown=False,
-                group_consecutive_messages=False, layout="bubble", elem_id="chat", buttons=["copy"],
+                group_consecutive_messages=False, layout="bubble", elem_id="chat", buttons=["copy_all"],
+                placeholder=label("chat_placeholder"),
             )  # fmt: skip
             status = gr.HTML("", apply_default_css=False, elem_id="chat-status", elem_classes="transcript-box")
-            player = pcm_player(page, elem_id=PLAYER)
+            with gr.Column(visible=False) as sound:
+                player = pcm_player(page, elem_id=PLAYER)
             box = gr.MultimodalTextbox(
                 label=label("chat_message"), placeholder=label("chat_hint"), sources=["microphone", "upload"],
                 file_types=["audio"], file_count="multiple", show_label=True, elem_id="chat-box",
@@ -138,7 +142,7 @@ def build(page: Page) -> ChatTab:
     _connect_turns(page, bot, box, chips, again, settings, outputs)
     _connect_rest(page, bot, box, halt, clear, keep, file, picked, outputs)
     inspected = _connect_inspect(page, inspect, picked, run_id, status)
-    return ChatTab(told, settings[0], settings[1], inspected, run_id, offered)
+    return ChatTab(told, sound, settings[0], settings[1], inspected, run_id, offered)
 
 
 def _settings(page: Page) -> list:
@@ -162,8 +166,10 @@ def _settings(page: Page) -> list:
             0, 1.2, value=0.4, step=0.1, label=label("chat_temperature"), info=label("chat_temperature_info"),
             elem_id="chat-temperature",
         ),
-        gr.Number(None, label=label("chat_seed"), info=label("chat_seed_info"), precision=0, minimum=0,
-                  maximum=2**31 - 1, elem_id="chat-seed"),
+        gr.Number(
+            -1, label=label("chat_seed"), info=label("chat_seed_info"), precision=0, minimum=-1, maximum=2**31 - 1,
+            elem_id="chat-seed",
+        ),
     ]  # fmt: skip
 
 
@@ -198,7 +204,7 @@ def _connect_turns(page: Page, bot, box, chips, again, settings, outputs) -> Non
     def rewritten(event: gr.EditData, session: str, request: gr.Request, *values: Any) -> list:
         talk = workbench.talks.of(session)
         index = place_of(talk, event.index, page.texts(request))
-        words = edited(talk, index, str(event.value)) if index >= 0 else None
+        words = edited(talk, index, unescape(str(event.value))) if index >= 0 else None
         return note(session, Wish("edit", index=index, said=words, settings=chosen(*values)), request)
 
     def run(session: str, request: gr.Request) -> Iterator[list]:
@@ -296,16 +302,17 @@ def connect(page: Page, tab: ChatTab, *triggers: Any) -> None:
     def refresh(shown_for: str, request: gr.Request) -> list:
         phase, texts = workbench.loading.phase, page.texts(request)
         if phase == shown_for:
-            return [gr.skip()] * 4
+            return [gr.skip()] * 5
         names = voices(workbench)
         why = texts("chat_no_voice") if phase == "ready" and not names else None
         speak = gr.update(interactive=bool(names), value=bool(names), info=why)
         choices = [(texts("chat_auto_voice"), ""), *((name, name) for name in names)]
         voice = gr.update(choices=choices, value="", visible=bool(names))
-        return [phase, notice_html(workbench, Chat.name, texts), speak, voice]
+        sound = gr.update(visible=bool(names))
+        return [phase, notice_html(workbench, Chat.name, texts), sound, speak, voice]
 
     for trigger in triggers:
-        trigger(refresh, tab.offered, [tab.offered, tab.notice, tab.speak, tab.voice], **AT_ONCE)
+        trigger(refresh, tab.offered, [tab.offered, tab.notice, tab.sound, tab.speak, tab.voice], **AT_ONCE)
 
 
 def voices(workbench: Workbench) -> tuple[str, ...]:

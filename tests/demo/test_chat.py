@@ -56,16 +56,18 @@ def test_a_thought_folds_with_its_time_and_its_tokens():
     assert row["metadata"]["status"] == "done" and row["metadata"]["duration"] == 1.25
 
 
-def test_a_tool_call_nests_under_the_thought_between_the_words():
+def test_a_tool_call_stands_between_the_words_or_nests_in_the_thought():
     call = ToolCallEvent("get_date_time", {"location": "Tokyo"}, "call_0", 1.0)
     result = ToolResultEvent("It is 12:00.", "get_date_time", "call_0", 1.3, seconds=0.3, source="clock")
     events = (ThoughtDelta("Hm.", (1,), 0.5), StageTiming("think", 0, 0.6, 0.6), TextDelta("Let me check.", (2,), 0.8))
     rows = drawn(seen_after(*events, call, result, TextDelta("\nIt is noon.", (3,), 1.5)))
     assert [row["content"] for row in rows[2:]] == [
-        "Let me check.", 'Arguments: {"location": "Tokyo"}\nResult: It is 12:00.', "It is noon.",
+        "Let me check.", 'Arguments: {"location": "Tokyo"}<br>Result: It is 12:00.', "It is noon.",
     ]  # fmt: skip
     tool = rows[3]["metadata"]
-    assert tool["parent_id"] == rows[1]["metadata"]["id"] and (tool["duration"], tool["log"]) == (0.3, "clock")
+    assert "parent_id" not in tool and (tool["duration"], tool["log"]) == (0.3, "clock")
+    inside = drawn(seen_after(*events[:2], call))[-1]["metadata"]
+    assert inside["parent_id"] == rows[1]["metadata"]["id"]
     waiting = drawn(seen_after(*events, call))[-1]
     assert waiting["metadata"]["status"] == "pending" and "Result" not in waiting["content"]
 
@@ -85,6 +87,21 @@ def test_sound_comes_as_a_stream_and_then_as_a_bubble():
     assert drawn(Bubbles(asked=ASKED, phase="done", steps=("Hi",), sound=sound))[-1]["content"] == {
         "path": "/tmp/x.wav"
     }
+
+
+def test_markup_of_the_model_a_tool_or_a_person_is_shown_as_characters():
+    evil = "<img src=x onerror=y>\n<b>"
+    call = ToolCallEvent("web_search", {"q": evil}, "c", 1.0)
+    events = (
+        ThoughtDelta(evil, (1,), 0.1),
+        call,
+        ToolResultEvent(evil, "web_search", "c", 2.0),
+        TextDelta(evil, (2,), 3.0),
+    )
+    seen = seen_after(*events)
+    rows = drawn(seen) + messages(Bubbles(asked=Message("human", (Text(evil),))), 0, str, TEXTS)
+    shown = json.dumps([row["content"] for row in rows])
+    assert "<img" not in shown and "<b>" not in shown and shown.count("&lt;img") == 5
 
 
 def test_clips_and_words_of_a_message_are_one_bubble():
