@@ -38,18 +38,20 @@ class Translation(Task):
     options = GenerationOptions(max_new_tokens=256)
 
     @staticmethod
-    def conversation(waveform: Waveform, *, name: str = "", target: str = "zh", speak: bool = False) -> Conversation:
+    def conversation(
+        waveform: Waveform | str, *, name: str = "", target: str = "zh", speak: bool = False
+    ) -> Conversation:
         """Ask for a translation; see `Task.conversation`.
 
         Args:
-            waveform: The recording.
+            waveform: The recording, or typed text.
             name: What people call it.
             target: Language of the translation, "en" or "zh".
             speak: Whether the translation is spoken.
         """
         return (
             Message("system", (Text(PROMPTS[target, speak]),)),
-            Message("human", (Audio(waveform, name),)),
+            Message("human", (Text(waveform) if isinstance(waveform, str) else Audio(waveform, name),)),
             Message("assistant", (Control(TTS_START),) if speak else (), closed=False),
         )
 

@@ -3,6 +3,7 @@
     task            sound from            what it learns to reply
     asr             corpus, talk          what was said
     translation     corpus                the same in the other language
+    typed           (grammar, endless)    the same for typed text: cheap, and never twice the same sentence
     paralinguistics task corpus           one of eleven properties, asked in writing or by a second clip
     choices         task corpus           multiple choice in MMAU's format
     chat            talk corpus           an answer, in the tone that fits; typed at times
@@ -29,11 +30,11 @@ from model.tasks.translation import Translation
 from model.tasks.tts import TTS
 from model.training import talk_corpus, talk_examples, task_questions
 from model.training.corpus import Corpus, Row
-from model.training.world import thoughts
+from model.training.world import grammar, thoughts
 
 WEIGHTS = {
-    "asr": 0.22, "translation": 0.18, "paralinguistics": 0.15, "choices": 0.03,
-    "chat": 0.12, "thinking": 0.05, "tools": 0.06, "tts": 0.19,
+    "asr": 0.18, "translation": 0.14, "typed": 0.13, "paralinguistics": 0.15, "choices": 0.03,
+    "chat": 0.12, "thinking": 0.05, "tools": 0.06, "tts": 0.14,
 }  # fmt: skip
 """Share of the items of each task."""
 TYPED_SHARE = 0.15
@@ -99,6 +100,19 @@ class Source:
                 return item
 
 
+class Endless:
+    """Items that are drawn anew each time."""
+
+    rows = ("endless",)
+
+    def __init__(self, make: Callable[[np.random.Generator], Item], rng: np.random.Generator):
+        self.make, self.rng = make, rng
+
+    def draw(self) -> Item:
+        """A new item."""
+        return self.make(self.rng)
+
+
 class Mixture:
     """All tasks over the corpora that are there.
 
@@ -127,7 +141,8 @@ class Mixture:
         self.rng = rng
         part = {c: c.split()[int(watched)] for c in (sentences, sounds, talks) if c is not None}
         spoken = [row for row in part[sentences] if speaks(row)]
-        made = {
+        made: dict[str, Source | Endless] = {
+            "typed": Endless(typed_translation, rng),
             "asr": Source(spoken, lambda row, _: transcription(sentences, row), rng),
             "translation": Source(
                 [row for row in spoken if "translation" in row.clip.labels],
@@ -170,6 +185,13 @@ def translation(corpus: Corpus, row: Row) -> Item:
     target = "zh" if row.clip.language == "en" else "en"
     asked = Translation.conversation(Stored.of(corpus, row), target=target)
     return Item("translation", asked, (Text(str(row.clip.labels["translation"])),))
+
+
+def typed_translation(rng: np.random.Generator) -> Item:
+    """Say a typed sentence in the other language."""
+    sentence, target = grammar.sample(rng), ("en", "zh")[int(rng.integers(2))]
+    source = sentence.text("zh" if target == "en" else "en")
+    return Item("typed", Translation.conversation(source, target=target), (Text(sentence.text(target)),))
 
 
 def read_aloud(reading: Reading) -> Item:

@@ -27,6 +27,7 @@ from model.modeling_step_audio_2 import StepAudio2ForCausalLM
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tasks.audio_questions import AudioQuestions
 from model.tasks.tool_calls import ToolUse
+from model.tasks.translation import Translation
 from model.training import batches, loop
 from model.training.asr import CTC_WEIGHT, IGNORED, LABEL_SMOOTHING, load_listener
 from model.training.carry import carry_over
@@ -191,16 +192,15 @@ class MultitaskStage:
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
-        """Share of watched items whose every reply token would have been written, by task, given those before."""
+        """Share of reply tokens of the watched items that would have been written, by task, given those before."""
         self.module.eval()
         right: dict[str, list[bool]] = defaultdict(list)
         for laid in cut(self.watched, positions=self.positions, frames=self.frames, rng=np.random.default_rng(0)):
             with torch.autocast(self.device.type, torch.bfloat16):
                 logits, labels, _ = self._logits(laid, None)
-            hit = torch.full_like(labels, True, dtype=torch.bool)
-            hit[labels != IGNORED] = logits.argmax(-1) == labels[labels != IGNORED]
-            for one, good in zip(laid, hit.all(1).tolist(), strict=True):
-                right[one.item.task].append(good)
+            hits = iter((logits.argmax(-1) == labels[labels != IGNORED]).tolist())
+            for one in laid:
+                right[one.item.task] += [next(hits) for _ in one.reply]
         self.module.train()
         return {f"right_{task}": float(np.mean(right[task])) if right[task] else np.nan
                 for task in self.train_items.sources}  # fmt: skip
@@ -224,8 +224,8 @@ def open_corpora(args: argparse.Namespace) -> list[Corpus | None]:
 
 def trained_tasks(sources: Iterable[str]) -> list[str]:
     """Names by which the app knows what a mixture teaches."""
-    other = {"choices": AudioQuestions.name, "tools": ToolUse.name}
-    return [other.get(name, name) for name in sources]
+    other = {"typed": Translation.name, "choices": AudioQuestions.name, "tools": ToolUse.name}
+    return list(dict.fromkeys(other.get(name, name) for name in sources))
 
 
 def open_readings(args: argparse.Namespace) -> tuple[list[Reading], list[Reading]]:

@@ -25,6 +25,7 @@ from model.training.corpus import Clip, Corpus, Row
 from model.training.mixture import Mixture, Reading
 from model.training.multitask import IGNORED, MultitaskStage, cut, lay, stack
 from model.training.talk_examples import sound_labels
+from model.training.world import sides
 from tests.model.training.test_asr_stage import NANO
 
 SAMPLES, FRAMES = 16_000, 102
@@ -98,7 +99,7 @@ def test_every_task_comes_by_its_share(corpora, items):
     assert set(tasks) == set(mixture.WEIGHTS)
     assert tasks.count("asr") > tasks.count("thinking")
     alone = Mixture(corpora[0], None, None, None, rng=np.random.default_rng(0))
-    assert set(alone.sources) == {"asr", "translation"}
+    assert set(alone.sources) == {"asr", "translation", "typed"}
 
 
 def test_the_app_is_told_tasks_by_their_own_names(corpora):
@@ -117,6 +118,13 @@ def test_only_sentences_with_a_translation_are_translated(items):
     found = [item for item in items if item.task == "translation"]
     assert found and all(_text(item) == "向左转。" for item in found)
     assert all(item.conversation[0].parts[0].text == prompts.TRANSLATE_TO_ZH for item in found)
+
+
+def test_typed_sentences_are_new_each_time_and_of_the_training_side(items):
+    found = [item for item in items if item.task == "typed"]
+    asked = [item.conversation[1].parts[0].text for item in found]
+    assert len(set(asked)) == len(asked) > 5 and not any(item.heard for item in found)
+    assert not any(sides.gives_away(text) for text in asked)
 
 
 def test_thoughts_claim_nothing_that_the_sound_does_not_say(items):
