@@ -8,16 +8,18 @@ their cut into tokens differs. That is enough to measure the turn: `capture_trac
 events, loaded.processor), events=events)` reads it once more with a model in this process.
 """
 
-import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from model.chat import THINK_END, pack_ta4
-from model.events import AudioCodesDelta, Event, TextDelta, ThoughtDelta, ToolCallEvent, TurnDone
+from model.events import AudioCodesDelta, Event, TextDelta, ThoughtDelta, TurnDone
 from model.tokens import TOOL_CALL, TOOL_CALL_END
 
 if TYPE_CHECKING:
     from model.processing_step_audio_2 import StepAudio2Processor
+
+_TAGS = (TOOL_CALL, TOOL_CALL_END)
 
 
 def recovered_ids(
@@ -26,7 +28,7 @@ def recovered_ids(
     """Make the ids of one reply from its events.
 
     Args:
-        events: One reply; its sound is not needed.
+        events: One reply as its backend yielded it, such as `Round.events` of an assistant's turn.
         processor: Of the checkpoint that shall read the ids.
         spoken: Whether the prompt ended in `<tts_start>`, which then is not part of the reply.
         ended: Whether the model closed its turn itself; None asks `TurnDone`, which cannot tell a stop text apart.
@@ -41,22 +43,20 @@ def recovered_ids(
     said = "".join(event.text for event in events if isinstance(event, TextDelta) and event.spoken)
     plain = "".join(event.text for event in events if isinstance(event, TextDelta) and not event.spoken)
     codes = [code for event in events if isinstance(event, AudioCodesDelta) for code in event.codes]
-    calls = [event for event in events if isinstance(event, ToolCallEvent)]
-    went_on = bool(plain or calls or ended)
+    went_on = bool(plain or ended)
 
     before = thought + THINK_END if thought and went_on else thought
     if said or codes:
         packed = pack_ta4(processor.encode_text(said), codes, processor.ids)
         inside = packed[1 if spoken else 0 : None if went_on else -1]
-        ids = [*processor.encode_text(before), *inside, *processor.encode_text(plain)]
+        ids = [*processor.encode_text(before), *inside, *_text_ids(plain, processor)]
     else:
-        ids = processor.encode_text(before + plain)
-    for call in calls:
-        ids += _call_ids(call, processor)
+        ids = _text_ids(before + plain, processor)
     return (*ids, processor.ids.eot) if ended else tuple(ids)
 
 
-def _call_ids(call: ToolCallEvent, processor: "StepAudio2Processor") -> list[int]:
-    start, end = processor.tokenizer.convert_tokens_to_ids([TOOL_CALL, TOOL_CALL_END])
-    body = f"function\n{call.name}\n{json.dumps(dict(call.arguments), ensure_ascii=False)}"
-    return [start, *processor.encode_text(body), end]
+def _text_ids(text: str, processor: "StepAudio2Processor") -> list[int]:
+    """Ids of text, with the tags of tool calls as the control tokens that they are."""
+    tags = dict(zip(_TAGS, processor.tokenizer.convert_tokens_to_ids(list(_TAGS)), strict=True))
+    pieces = re.split(f"({'|'.join(_TAGS)})", text)
+    return [i for piece in pieces for i in ([tags[piece]] if piece in tags else processor.encode_text(piece))]

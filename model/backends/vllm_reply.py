@@ -5,7 +5,7 @@
     delta.content                plain text; a thought until </think>, if the turn was opened with one
     delta.tts_content.tts_text   words that are spoken               (StepFun, and only after <tts_start>)
     delta.tts_content.tts_audio  "<audio_17><audio_4032>": codes     (StepFun)
-    delta.tool_calls             name first, arguments in one piece or several
+    delta.tool_calls             name first, arguments in one piece or several: text again, as the model wrote it
     delta.reasoning_content      a thought, from servers that tell it apart themselves
     modality "audio"             base64 of a 24 kHz WAV piece        (vllm-omni)
     token_ids, logprobs          the ids behind the delta, from servers that tell them
@@ -35,7 +35,6 @@ from model.events import (
     Reason,
     TextDelta,
     ThoughtDelta,
-    ToolCallEvent,
     TurnDone,
 )
 from model.options import GenerationOptions
@@ -163,7 +162,7 @@ class ServerReply:
         self.options, self.clock = options, clock or Clock()
         self.reason: Reason | None = None
         self._ids = token_ids or TokenIds.official()
-        self._in_speech = self._thinking = self._began = False
+        self._in_speech = self._parsed = self._thinking = self._began = False
         self._held = self._tail = ""
         self._told: list[int] = []
         self._waiting: list[tuple[int, float | None]] = []
@@ -191,7 +190,7 @@ class ServerReply:
         yield from made
 
     def end(self, reason: Reason | None = None) -> Iterator[Event]:
-        """What is still held back, whole tool calls, the decode timing and `TurnDone`."""
+        """What is still held back, the tool calls, the decode timing and `TurnDone`."""
         self.reason = self.reason or reason or "stop"
         held, self._held = self._held, ""
         yield from self._shown(held)
@@ -226,6 +225,7 @@ class ServerReply:
         if thought:
             yield self._thought_delta(_text(thought))
         spoken = delta.get("tts_content") or {}
+        self._parsed = self._parsed or bool(spoken)
         said = _NO_WORDS.sub("", _text(spoken.get("tts_text")))
         if said:
             yield self._text_delta(said, spoken=True)
@@ -233,8 +233,8 @@ class ServerReply:
         yield from self._content(_text(delta.get("content")))
 
     def _content(self, content: str) -> Iterator[Event]:
-        """Text of a server that parses speech is plain; from others it may carry the speech itself."""
-        if self._in_speech and (_CODE.search(content) or TTS_END in content):
+        """Text of a server that parses speech is plain; from others it is the speech itself, with its codes or not."""
+        if self._in_speech and not self._parsed:
             said, end, content = content.partition(TTS_END)
             words = _NO_WORDS.sub("", _CODE.sub("", said))
             if words:
@@ -315,7 +315,6 @@ class ServerReply:
             )
             function = call.get("function") or {}
             piece = _text(function.get("arguments"))
-            known["id"] = known["id"] or _text(call.get("id"))
             known["name"] = known["name"] or _text(function.get("name"))
             known["arguments"] += piece
             known["last"] = piece or known["last"]
@@ -330,15 +329,15 @@ class ServerReply:
     # -- the end ---------------------------------------------------------------------------------
 
     def _tool_calls(self) -> Iterator[Event]:
-        """The calls, whose arguments come in pieces or whole again; one that cannot be read stays text, as written."""
-        for place, call in sorted(self._calls.items()):
-            read = [_arguments(call[key]) for key in ("arguments", "last")]
-            arguments = next((values for values in read if values is not None), None)
-            if call["name"] and arguments is not None:
-                yield ToolCallEvent(call["name"], arguments, call["id"] or f"call_{place}", self.clock())
-            else:
-                body = f"function\n{call['name']}\n{call['arguments']}"
-                yield self._text_delta(TOOL_CALL + body + TOOL_CALL_END, spoken=False)
+        """The calls as the model wrote them, so that whoever reads replies reads calls in one way.
+
+        Arguments come in pieces, or whole again (StepFun's own client takes the last piece).
+        """
+        for _, call in sorted(self._calls.items()):
+            arguments = call["last"] if _is_json(call["last"]) else call["arguments"]
+            yield self._text_delta(
+                f"{TOOL_CALL}function\n{call['name']}\n{arguments or '{}'}{TOOL_CALL_END}", spoken=False
+            )
 
     def _final_ids(self) -> tuple[int, ...]:
         counted = self._usage.get("completion_tokens")
@@ -351,9 +350,8 @@ def _text(value: Any) -> str:
     return value or ""
 
 
-def _arguments(text: str) -> dict[str, Any] | None:
+def _is_json(text: str) -> bool:
     try:
-        values = json.loads(text or "{}")
+        return isinstance(json.loads(text), dict)
     except ValueError:
-        return None
-    return values if isinstance(values, dict) else None
+        return False

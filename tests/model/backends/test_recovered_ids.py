@@ -4,7 +4,7 @@ import pytest
 
 from model.backends.recovered_ids import recovered_ids
 from model.chat import pack_ta4
-from model.events import AudioCodesDelta, TextDelta, ThoughtDelta, ToolCallEvent, TurnDone
+from model.events import AudioCodesDelta, TextDelta, ThoughtDelta, TurnDone
 from model.processing_step_audio_2 import StepAudio2Processor
 
 
@@ -47,8 +47,8 @@ def test_speech_that_was_stopped_is_left_open(processor):
 
 
 def test_thoughts_and_calls_get_their_tags(processor, tokenizer):
-    call = ToolCallEvent("clock", {"zone": "北京"}, "c", 0.2)
-    ids = recovered_ids([ThoughtDelta("hm", (), 0.1), call, done()], processor)
+    call = '<tool_call>function\nclock\n{"zone": "北京"}</tool_call>'
+    ids = recovered_ids([ThoughtDelta("hm", (), 0.1), TextDelta(call, (), 0.2), done()], processor)
     start, end = tokenizer.convert_tokens_to_ids(["<tool_call>", "</tool_call>"])
     thought, body = ids[: ids.index(start)], ids[ids.index(start) + 1 : ids.index(end)]
     assert processor.decode(thought) == "hm</think>"

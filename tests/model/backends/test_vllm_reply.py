@@ -9,8 +9,9 @@ import pytest
 from model.audio import Waveform
 from model.backends.vllm_reply import CHARACTERS_PER_ID, ServerReply, read_events, said_by_server
 from model.backends.vllm_request import wav_bytes
+from model.chat import parse_tool_calls
 from model.errors import BackendError
-from model.events import AudioCodesDelta, StageTiming, TextDelta, ThoughtDelta, ToolCallEvent, TurnDone, collect
+from model.events import AudioCodesDelta, StageTiming, TextDelta, ThoughtDelta, TurnDone, collect
 from model.options import GenerationOptions
 from model.tokens import TokenIds
 from tests.model.backends.fake_server import DONE, delta, event, usage
@@ -149,6 +150,11 @@ def test_a_server_that_does_not_parse_speech_is_understood():
     assert turn.codes == (1, 2, 3) and turn.text == "Hiand <audio_9> is a word"
 
 
+def test_words_of_a_server_that_speaks_itself_are_spoken_words():
+    made = events_of([delta(content="Hi"), delta(content=" there", finish="stop"), DONE], opening="<tts_start>")
+    assert [(e.text, e.spoken) for e in made if isinstance(e, TextDelta)] == [("Hi", True), (" there", True)]
+
+
 def test_codes_are_words_where_nothing_is_spoken():
     assert turn_of(delta(content="the token <audio_1>", finish="stop")).text == "the token <audio_1>"
 
@@ -239,18 +245,19 @@ def call(index=0, **function):
 def test_a_tool_call_is_put_together(pieces):
     deltas = [delta(tool_calls=[call(**piece)]) for piece in pieces]
     turn = turn_of(delta(tts_content={"tts_text": "One moment"}), *deltas, delta(finish="tool_calls"))
-    (made,) = turn.tool_calls
-    assert (made.name, made.arguments, made.id) == ("search", {"query": "京都"}, "id-0") and turn.reason == "stop"
+    read = parse_tool_calls(turn.text)
+    assert [(each.name, each.arguments) for each in read.calls] == [("search", {"query": "京都"})]
+    assert read.content == "One moment" and turn.reason == "stop"
 
 
 def test_several_calls_keep_their_order():
     turn = turn_of(delta(tool_calls=[call(1, name="b", arguments="{}"), call(0, name="a")]), delta(finish="tool_calls"))
-    assert [(each.name, each.arguments) for each in turn.tool_calls] == [("a", {}), ("b", {})]
+    assert [(each.name, each.arguments) for each in parse_tool_calls(turn.text).calls] == [("a", {}), ("b", {})]
 
 
-def test_a_call_that_cannot_be_read_stays_text():
+def test_a_call_that_was_cut_off_stays_as_it_is():
     turn = turn_of(delta(tool_calls=[call(name="a", arguments='{"q": ')], finish="length"))
-    assert turn.tool_calls == () and turn.text == '<tool_call>function\na\n{"q": </tool_call>'
+    assert turn.text == '<tool_call>function\na\n{"q": </tool_call>'
 
 
 def test_the_length_limit_is_told():
@@ -270,4 +277,4 @@ def test_a_reply_that_goes_round_in_circles_is_noticed():
 def test_stages_are_timed_once():
     made = events_of(CHINESE)
     assert [e.stage for e in made if isinstance(e, StageTiming)] == ["prefill", "decode"]
-    assert isinstance(made[-1], TurnDone) and sum(isinstance(e, AudioCodesDelta | ToolCallEvent) for e in made) == 0
+    assert isinstance(made[-1], TurnDone) and sum(isinstance(e, AudioCodesDelta) for e in made) == 0
