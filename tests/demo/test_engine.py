@@ -11,7 +11,10 @@ from demo.header import strip_html
 from demo.linked_view import payload
 from demo.settings import Settings
 from demo.tabs.asr import transcribe
+from demo.tabs.paralinguistics import ask_all, inspect_one
 from demo.workbench import Workbench
+from model.options import GenerationOptions
+from model.tasks.paralinguistics import Paralinguistics
 
 NANO = Path(__file__).parents[2] / "model" / "nano"
 pytestmark = pytest.mark.skipif(not (NANO / "config.json").is_file(), reason="nano is not here")
@@ -67,6 +70,22 @@ def test_the_header_and_about_tell_what_was_loaded(real, checkpoint, texts):
     assert facts.name == checkpoint.name and facts.device == "cpu" and facts.dtype == "float32"
     assert facts.n_parameters > 0 and facts.logit_shift > 0 and not facts.is_scripted and facts.card.startswith("---")
     assert str(checkpoint.parent) not in strip_html(real.loading, real.settings.model, texts)
+
+
+def test_a_checkpoint_is_asked_all_eleven_and_weighs_its_candidates(real, clip, texts, monkeypatch):
+    monkeypatch.setattr(Paralinguistics, "options", GenerationOptions(max_new_tokens=3))
+    *_, shown = ask_all(real, "me", clip, texts)
+    assert shown.survey.phase == "done" and shown.survey.n_answered == 11, shown.survey.problem
+    for one in shown.survey.asked:
+        assert one.problem is None and sum(candidate.share for candidate in one.candidates) == pytest.approx(1)
+        assert all(candidate.logprob < 0 for candidate in one.candidates) and 0 <= one.coverage < 1
+    *_, looked = inspect_one(real, "me", shown.survey.id, 0, texts)
+    assert looked.run is not None and looked.run.trace.n_reply == 3
+
+
+def test_the_page_knows_what_the_checkpoint_was_trained_for(real, checkpoint):
+    named = json.loads((checkpoint / "config.json").read_text())["trained_tasks"]
+    assert real.loading.facts.trained_tasks == tuple(named) and real.can_weigh
 
 
 def missing_shard(folder):
