@@ -18,10 +18,6 @@ SPEECH_WORDS: dict[str, tuple[str, str]] = {
         "这是我自己的声音，或声音的主人已同意这样使用。我不会用它欺骗任何人。",
     ),
     "speech_seed": ("Seed", "随机种子"),
-    "speech_seed_info": (
-        "The same text, voice and seed give the same sound.",
-        "相同的文字、声音和种子得到相同的语音。",
-    ),
     "speak": ("Speak", "朗读"),
     "speech_empty_title": ("Write something to hear", "写点什么来听"),
     "speech_empty_1": ("Type a sentence in English or Chinese.", "输入一句中文或英文。"),

@@ -197,21 +197,17 @@ def build(page: Page) -> SpeechTab:
     """Build the tab inside a `gr.Tab`."""
     notice = gr.HTML("", apply_default_css=False, elem_id="speech-notice")
     offered = gr.State("")
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             text = _text_box(page)
-            source, voice, builtin, own, recording, consent = _voice_choice(page)
-            seed = gr.Number(
-                0, label=page.label("speech_seed"), info=page.label("speech_seed_info"), precision=0, minimum=0,
-                maximum=2**31 - 1, elem_id="speech-seed",
-            )  # fmt: skip
+            source, voice, builtin, own, recording, consent, seed = _voice_choice(page)
             go, halt = run_buttons(page, "speak", go_id="speak", halt_id="speak-stop")
         with gr.Column(scale=7, min_width=300):
             panel = gr.HTML(
                 spoken_html(Spoken(), Texts()), apply_default_css=False, elem_id="speech-panel",
                 elem_classes="transcript-box",
             )  # fmt: skip
-    view = spoken_view(page, elem_id=VIEW)
+            view = spoken_view(page, elem_id=VIEW)
 
     def ask(workbench, session, words, texts, *chosen) -> Iterator[Spoken]:
         return read_aloud(workbench, session, wish_of(words, *chosen), texts)
@@ -241,9 +237,16 @@ def _text_box(page: Page) -> gr.Textbox:
 
 
 def _voice_choice(page: Page) -> tuple:
-    """Build the two ways to a voice, of which one is shown."""
+    """Build the two ways to a voice, of which one is shown, and the seed."""
     choices = [(page.label("speech_builtin"), "builtin"), (page.label("speech_own"), "own")]
-    source = gr.Radio(choices, value="builtin", label=page.label("speech_source"), elem_id="speech-source")
+    with gr.Row(equal_height=True):
+        source = gr.Radio(
+            choices, value="builtin", label=page.label("speech_source"), scale=3, min_width=270, elem_id="speech-source"
+        )  # fmt: skip
+        seed = gr.Number(
+            0, label=page.label("speech_seed"), precision=0, minimum=0, maximum=2**31 - 1, scale=1, min_width=110,
+            elem_id="speech-seed",
+        )  # fmt: skip
     with gr.Column(elem_id="speech-builtin") as builtin:
         voice = gr.Dropdown(
             [(page.label("speech_auto"), AUTO)], value=AUTO, label=page.label("speech_voice"), filterable=False,
@@ -259,7 +262,7 @@ def _voice_choice(page: Page) -> tuple:
         lambda chosen: [gr.update(visible=chosen != "own"), gr.update(visible=chosen == "own")],
         source, [builtin, own], **AT_ONCE,
     )  # fmt: skip
-    return source, voice, builtin, own, recording, consent
+    return source, voice, builtin, own, recording, consent, seed
 
 
 def _updates(seen: Spoken, texts: Texts, *, is_new: bool = False) -> list:

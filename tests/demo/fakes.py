@@ -13,6 +13,7 @@ from demo.speech import Speech
 from demo.workbench import Engine, ModelFacts, Progress, Workbench
 from model.audio import Waveform, n_audio_tokens, token_time_s
 from model.backends.scripted import ScriptedBackend
+from model.errors import AudioError
 from model.events import AudioCodesDelta, Event, StageTiming, TextDelta, TurnDone
 
 WORDS = ("turn", " on", " the", " kitchen", " light", " and", " play", " music")
@@ -131,18 +132,54 @@ def spoken_script(n_codes: int = 60, words: Sequence[str] = SPOKEN_WORDS, seed: 
     return [*events, TurnDone("stop", (*ids, 2), 12, len(ids) + 1, t_s)]
 
 
+class Tones:
+    """Stands for the networks of a voice: a code is 40 ms of a tone, whose pitch the voice decides."""
+
+    block = 25
+
+    def stream(self, voice: str, seed: int = 0, **options) -> "Tones":
+        """Begin an utterance; a copy remembers it."""
+        begun = Tones()
+        begun.step, begun.waiting, begun.n_said = {"Grace": 1.0, "Lan": 1.5}[voice] + 0.1 * seed, [], 0
+        return begun
+
+    @property
+    def codes_needed(self) -> int:
+        """Count the codes until the next sound."""
+        return self.block - len(self.waiting)
+
+    def push(self, codes: Sequence[int]) -> Waveform | None:
+        """Take codes; whole blocks come back as sound."""
+        self.waiting += codes
+        return self.finish() if len(self.waiting) >= self.block else None
+
+    def finish(self) -> Waveform | None:
+        """Return the sound of all codes that wait, if there are any."""
+        if not self.waiting:
+            return None
+        hz = np.repeat([200.0 + code for code in self.waiting], 960)
+        time_s = (self.n_said + np.arange(len(hz))) / 24_000
+        self.n_said, self.waiting = self.n_said + len(hz), []
+        return Waveform((0.3 * np.sin(2 * np.pi * self.step * hz * time_s)).astype(np.float32), 24_000)
+
+    def make_voice(self, path: str, **words) -> None:
+        """Refuse; only networks can."""
+        raise AudioError("make a voice", found="a scripted model", expected="a real one", todo="Load one.")
+
+
 def speaking_engine(
     events: Sequence[Event] | None = None, *, token2wav=None, pause_s: float = 0.0, **speech_options
 ) -> Engine:
-    """Return an engine whose codes are scripted and whose sound comes of small random networks."""
+    """Return an engine whose codes are scripted; without a `token2wav` small random networks make its sound."""
     from model.token2wav.voices import VoiceCard
 
     def load():
+        if token2wav is not None:
+            return token2wav
         from model.token2wav.voice import Voices
         from tests.small_voice import build_token2wav, build_voice
 
-        voices = Voices(voices=[build_voice(0).renamed("Grace"), build_voice(1).renamed("Lan")])
-        return token2wav or build_token2wav(voices=voices)
+        return build_token2wav(voices=Voices(voices=[build_voice(0).renamed("Grace"), build_voice(1).renamed("Lan")]))
 
     cards = (
         VoiceCard("Grace", "hello", "Woman, clear\n女声，清晰", "CC0", 3.2),

@@ -1,4 +1,4 @@
-"""The Speech tab in a browser: scripted codes, sound of small random networks, a real player."""
+"""The Speech tab in a browser: scripted codes, tones for sound, a real player."""
 
 import io
 
@@ -8,8 +8,7 @@ import soundfile
 
 from demo.settings import Settings
 from model.audio import to_pcm16
-from tests.demo.fakes import ready_workbench, replay_engine, speaking_engine, spoken_script
-from tests.small_voice import build_token2wav, build_voice, recording
+from tests.demo.fakes import Tones, ready_workbench, replay_engine, speaking_engine, spoken_script, tone
 
 pytestmark = pytest.mark.browser
 N_CODES = 75
@@ -17,7 +16,8 @@ N_CODES = 75
 
 @pytest.fixture(scope="module")
 def url(serve):
-    return serve(ready_workbench(speaking_engine(spoken_script(N_CODES), pause_s=0.01), Settings(lang="auto")))
+    engine = speaking_engine(spoken_script(N_CODES), token2wav=Tones(), pause_s=0.01)
+    return serve(ready_workbench(engine, Settings(lang="auto")))
 
 
 @pytest.fixture
@@ -67,13 +67,15 @@ def test_the_sound_is_that_of_the_chosen_voice_and_seed(open_tab):
         page.click("#speech-view .pcm-save")
     samples, rate = soundfile.read(io.BytesIO(download.value.path().read_bytes()), dtype="int16")
     codes = [code for event in spoken_script(N_CODES) for code in getattr(event, "codes", ())]
-    expected = np.frombuffer(to_pcm16(build_token2wav().speak(codes, build_voice(1), 3)), "<i2")
+    said = Tones().stream("Lan", 3)
+    pieces = [said.push(codes[place : place + Tones.block]) for place in range(0, N_CODES, Tones.block)]
+    expected = np.concatenate([np.frombuffer(to_pcm16(piece), "<i2") for piece in pieces])
     assert rate == 24_000 and np.array_equal(samples, expected)
 
 
 def test_sound_begins_before_the_rest_is_made_and_stop_ends_both(visit, serve):
-    slow = ready_workbench(speaking_engine(spoken_script(600), pause_s=0.05), Settings(lang="en"))
-    page = visit(serve(slow))
+    slow = speaking_engine(spoken_script(600), token2wav=Tones(), pause_s=0.05)
+    page = visit(serve(ready_workbench(slow, Settings(lang="en"))))
     page.get_by_role("tab", name="Speech", exact=True).click()
     page.fill("#speech-text textarea", "A long story.")
     page.click("#speak")
@@ -102,7 +104,7 @@ def test_a_click_on_a_sentence_fills_it_in(open_tab):
 
 def test_a_voice_of_a_recording_needs_consent(open_tab, tmp_path):
     path = tmp_path / "me.wav"
-    soundfile.write(path, recording().samples, 24_000)
+    soundfile.write(path, tone(4.0).samples, 16_000)
     page = open_tab()
     page.get_by_label("From a recording").click()
     page.wait_for_selector("#speech-own")
@@ -116,8 +118,7 @@ def test_a_voice_of_a_recording_needs_consent(open_tab, tmp_path):
     page.wait_for_selector("#speech-panel >> text=Please confirm that you may use this voice")
     page.check("#speech-consent input")
     page.click("#speak")
-    # These networks make no voices: with consent the question reaches them.
-    page.wait_for_selector("#speech-panel >> text=without speech tokenizer and speaker network")
+    page.wait_for_selector("#speech-panel >> text=a scripted model")  # with consent the wish reaches the networks
 
 
 def test_a_click_into_the_picture_seeks(open_tab):
