@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from analysis.evaluation.recogniser import listen
 from analysis.evaluation.report import Metric, mean_metric
-from model.audio import Waveform
+from model.audio import INPUT_SAMPLE_RATE_HZ, Waveform
 from model.backends.local import LocalBackend
 from model.checkpoint import LoadedModel
 from model.events import collect
@@ -64,14 +64,27 @@ def _error_metric(name: str, scores: Sequence[Score], **texts: str) -> Metric:
     return mean_metric(name, [s.value for s in scores], [s.weight for s in scores], of="sentences", **texts)
 
 
-def understood(spoken: Sequence[Spoken]) -> list[Metric]:
+def again(loaded: LoadedModel, corpus: VoiceCorpus, language: str, limit: int) -> list[Spoken]:
+    """What the engine said, in codes and made sound again in the built-in voices: the best that speaking can be."""
+    token2wav = loaded.token2wav
+    voices = list(token2wav.voices.names)
+    rows = [row for row in corpus.rows if row.clip.language == language][:limit]
+    found = []
+    for k, row in enumerate(tqdm(rows, desc=f"codes to sound {language}", unit="sentence")):
+        engine, voice = corpus.waveform(row), voices[k % len(voices)]
+        codes = token2wav.maker.tokenizer.encode(engine.resample(INPUT_SAMPLE_RATE_HZ))
+        found.append(Spoken(row, voice, token2wav.speak(codes, voice, SEED), engine))
+    return found
+
+
+def understood(spoken: Sequence[Spoken], what: str = "TTS en") -> list[Metric]:
     """WER of the independent recogniser on the model's speech and on the engine's; English only."""
     ours = [_error(s.row.clip.text, listen(s.sound) if s.sound else "", "en") for s in spoken]
     theirs = [_error(s.row.clip.text, listen(s.engine), "en") for s in spoken]
-    base = _error_metric("TTS en, the same recogniser on the engine's own speech, WER", theirs)
+    base = _error_metric(f"{what}, the same recogniser on the engine's own speech, WER", theirs)
     silent = sum(s.sound is None for s in spoken)
     return [
-        _error_metric("TTS en, WER of an independent recogniser (pocketsphinx)", ours,
+        _error_metric(f"{what}, WER of an independent recogniser (pocketsphinx)", ours,
                       bar=f"<= {base.value + 10:.1f} %", baseline=f"{base.value:.1f} % (engine)",
                       note=f"{silent} without sound" if silent else ""),
         base,
@@ -89,7 +102,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-9))
 
 
-def similar(loaded: LoadedModel, spoken: Sequence[Spoken]) -> Metric:
+def similar(loaded: LoadedModel, spoken: Sequence[Spoken], what: str = "TTS") -> Metric:
     """Share of sentences whose sound is nearer to its own voice than to any other built-in one."""
     maker = loaded.token2wav.maker
     voices = list(loaded.token2wav.voices)
@@ -98,7 +111,7 @@ def similar(loaded: LoadedModel, spoken: Sequence[Spoken]) -> Metric:
         float(s.sound is not None and names[nearest_voice(s.sound, voices, maker.speaker.embed)] == s.voice)
         for s in spoken
     ]
-    return mean_metric("TTS, sound nearest to its own among the built-in voices", right, of="sentences",
+    return mean_metric(f"{what}, sound nearest to its own among the built-in voices", right, of="sentences",
                         bar=">= 95 %", baseline=f"{100 / len(voices):.1f} % (chance)")  # fmt: skip
 
 
@@ -121,7 +134,12 @@ def tts(loaded: LoadedModel, folder: Path, limit: int | None = None) -> list[Met
     """All rows of the model card about speaking; none for a model without a voice."""
     if not loaded.has_voice or not len(corpus := VoiceCorpus(folder / "test")):
         return []
+    heard = again(loaded, corpus, "en", limit or SENTENCES)
+    what = "Codes of an engine's speech made sound again"
+    ceiling = [*understood(heard, what), similar(loaded, heard, what)]
+    if loaded.info.trained_tasks is not None and TTS.name not in loaded.info.trained_tasks:
+        return ceiling
     english = read_all(loaded, corpus, "en", limit or SENTENCES)
     mandarin = read_all(loaded, corpus, "zh", (limit or SENTENCES) // 4)
     own = [understood_by_nano(loaded, part, name) for part, name in ((english, "en"), (mandarin, "zh")) if part]
-    return [*understood(english), *own, similar(loaded, english + mandarin)]
+    return [*ceiling, *understood(english), *own, similar(loaded, english + mandarin)]
