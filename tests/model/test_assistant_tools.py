@@ -280,7 +280,7 @@ def test_a_search_finds_the_voices_of_the_model_itself(talkative, token2wav):
     codes = random_codes(12, 4)
     backend = WritingBackend(
         talkative,
-        [*talkative.tokenizer(call_text("audio_search", query="换成男声"))["input_ids"], talkative.ids.eot],
+        spoken(talkative, "", [], call_text("audio_search", query="换成男声")),
         spoken(talkative, "good morning", codes),
     )
     talk = ConversationState()
