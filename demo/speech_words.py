@@ -8,7 +8,7 @@ SPEECH_WORDS: dict[str, tuple[str, str]] = {
     "speech_builtin": ("Built-in", "内置声音"),
     "speech_own": ("From a recording", "来自录音"),
     "speech_voice": ("Built-in voice", "内置声音"),
-    "speech_auto": ("One that speaks the language of the text", "会说该语言的声音"),
+    "speech_auto": ("Suits the language of the text", "与文字的语言相符"),
     "speech_own_info": (
         "3 to 15 s of one person speaking, without noise or music. It stays on this machine and is forgotten with it.",
         "一个人说话 3 至 15 秒，无噪声和音乐。录音只留在本机，随后即被遗忘。",

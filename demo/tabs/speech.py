@@ -253,7 +253,7 @@ def _voice_choice(page: Page) -> tuple:
             elem_id="speech-voice",
         )  # fmt: skip
     with gr.Column(visible=False, elem_id="speech-own") as own:
-        gr.Markdown(page.label("speech_own_info"), elem_classes="small")
+        gr.Markdown(page.label("speech_own_info"), elem_classes="section-title")
         recording = recorder(page, "speech-recording")
         consent = gr.Checkbox(
             False, label=page.label("speech_consent"), elem_classes="plain-check", elem_id="speech-consent"
