@@ -49,11 +49,11 @@ def _run(loaded: "LoadedModel", args: argparse.Namespace) -> Iterator[Outcome]:
 
 
 def _options(args: argparse.Namespace) -> Any:
-    """How the turns go."""
+    """How the turns go; a thought may be as long as an answer."""
     from model.tools.standard import CLOCK, WEATHER, WEB, standard_toolbox
     from model.turn import TurnOptions
 
-    options = TurnOptions(think="free" if args.think else "none")
+    options = TurnOptions(think=args.max_new_tokens if args.think else "none")
     generation = replace(options.generation, max_new_tokens=args.max_new_tokens, seed=args.seed)
     if args.tools:  # a search for voices is of no use where nothing is spoken
         tools = standard_toolbox(use=(CLOCK, WEATHER, WEB), online=not args.offline)

@@ -15,7 +15,7 @@ from model.audio import load_waveform, save_waveform
 from model.backends.scripted import ScriptedBackend
 from model.cli.ask import asked
 from model.errors import CheckpointError
-from model.events import AudioDelta, TextDelta, Turn, TurnDone
+from model.events import AudioDelta, TextDelta, ThoughtDelta, Turn, TurnDone
 from model.messages import Text
 from model.processing_step_audio_2 import StepAudio2Processor
 from model.tokens import TokenIds
@@ -285,6 +285,21 @@ def test_chat_shows_what_tools_said(talk, files):
     assert told["text"] == "It is noon." and call["name"] == "get_date_time" and not call["failed"] and call["result"]
     result, _ = talk(script, files[0], "--tools", "--offline")
     assert result.out == ["It is noon."] and "get_date_time {}: " in result.err[0]
+
+
+def test_chat_thinks_when_told_to(talk, files):
+    def script(conversation, options):
+        if options.think:
+            return [ThoughtDelta("A tone.", (), 0.1), TurnDone("stop", (), 0, 0, 0.2)]
+        return wrote("I hear a tone.")
+
+    result, calls = talk(script, files[0], "--think", "--json")
+    told = json.loads(result.out[0])
+    assert (told["thought"], told["text"]) == ("A tone.", "I hear a tone.") and len(calls) == 2
+    result, _ = talk(script, files[0], "--think")
+    assert result.out == ["I hear a tone."] and result.err == [f"chat: {files[0]}: thought: A tone."]
+    result, calls = talk(script, files[0])
+    assert len(calls) == 1 and "thought" not in " ".join(result.err)
 
 
 def test_chat_has_no_tools_unless_asked(talk, files):
