@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import gradio as gr
 
-from demo.audio_input import AudioInput, busy_updates, recorder, run_buttons
+from demo.audio_input import COPY_JS, AudioInput, busy_updates, recorder, run_buttons
 from demo.audio_input import connect as connect_turn
 from demo.audio_turn import turn_frames, wait
 from demo.errors import Problem, explain, problem_html
@@ -204,7 +204,7 @@ def build(page: Page) -> SpeechTab:
             go, halt = run_buttons(page, "speak", go_id="speak", halt_id="speak-stop")
         with gr.Column(scale=7, min_width=300):
             panel = gr.HTML(
-                spoken_html(Spoken(), Texts()), apply_default_css=False, elem_id="speech-panel",
+                spoken_html(Spoken(), Texts()), js_on_load=COPY_JS, apply_default_css=False, elem_id="speech-panel",
                 elem_classes="transcript-box",
             )  # fmt: skip
             view = spoken_view(page, elem_id=VIEW)
