@@ -10,6 +10,8 @@ import pytest
 from analysis.alignment import align
 from analysis.alignment_files import read_words, save_alignment, to_csv, to_srt, to_textgrid
 from analysis.attention import WordTime
+from model.audio import load_waveform
+from model.checkpoint import NANO_DIR
 from model.errors import TraceError
 from tests.analysis.planted import planted_trace
 
@@ -100,3 +102,10 @@ def test_tables_without_times_are_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(TraceError, match="columns word, start_s and end_s"):
         read_words(path)
+
+
+@pytest.mark.parametrize("path", sorted((NANO_DIR / "examples").glob("*.csv")), ids=lambda path: path.stem)
+def test_the_true_words_of_the_example_sounds_lie_in_the_sound_one_after_the_other(path):
+    words, sound = read_words(path), load_waveform(path.with_suffix(".flac"))
+    edges = [edge for word in words for edge in (word.start_s, word.end_s)]
+    assert len(words) >= 7 and edges == sorted(edges) and 0 <= edges[0] and edges[-1] <= sound.duration_s + 1e-3
