@@ -188,6 +188,9 @@ def of_exchange(exchange: Exchange, seen: Bubbles | None = None) -> Bubbles:
         for event in (*turn.tool_calls, *turn.tool_results):
             seen = advance(seen, event)
         seen = replace(seen, thought=turn.thought, phase="stopped", steps=(*seen.steps, turn.text), note=turn.message)
+    elif turn.reason == "cancelled" and not turn.tool_calls:
+        # The page stops listening at once; the last words came after that.
+        seen = replace(seen, steps=(turn.text,) if turn.text.strip() else ())
     return replace(seen, asked=exchange.asked, sound=turn.waveform)
 
 

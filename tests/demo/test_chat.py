@@ -224,6 +224,7 @@ def test_stop_keeps_what_was_said_and_frees_the_conversation():
     assert time.monotonic() - stopped_s < 2 and seen[-1].phase == "stopped" and not talk.state.is_busy
     (exchange,) = talk.state.exchanges
     assert exchange.turn.reason == "cancelled" and exchange.turn.text.startswith("word word")
+    assert seen[-1].text == exchange.turn.text.strip() and talk.pictures[exchange] is seen[-1]
 
 
 def test_two_visitors_never_see_each_other(bench):
