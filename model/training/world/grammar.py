@@ -106,7 +106,9 @@ def holds_held_pair(text: str) -> bool:
     """Whether two slot words that are kept apart for testing both stand in `text`, English or Chinese."""
     spaced = f" {_MARKS.sub('', text).lower()} "
     present = dict.fromkeys(name for en, zh, name in _written_values() if en in spaced or zh in spaced)
-    return any(is_held_pair(a, b) for a, b in combinations(present, 2))
+    pairs = combinations(present, 2)
+    # "on Saturday" is no pair of "on" and "on Saturday".
+    return any(is_held_pair(a, b) for a, b in pairs if f" {a} " not in f" {b} " and f" {b} " not in f" {a} ")
 
 
 def plural(noun: str) -> str:
