@@ -190,9 +190,13 @@ def run_block(page: Page, view_id: str, *, open_id: str) -> RunBlock:
 
 
 def run_updates(frame: Frame, *, is_new: bool) -> list[Any]:
-    """Return what changes under the words; a new turn hides the run of the one before."""
+    """Return what changes under the words; a new turn hides the run of the one before.
+
+    The view is filled once, when it comes; frames after it keep it and say again that it is shown, for a page under
+    load does not see every frame.
+    """
     if frame.run is not None:
-        return [gr.update(visible=True), frame.view, frame.run.id]
+        return [gr.update(visible=True), gr.skip() if frame.view is None else frame.view, frame.run.id]
     if is_new:
         return [gr.update(visible=False), {}, None]
     return [gr.skip(), gr.skip(), gr.skip()]

@@ -271,9 +271,4 @@ def direction_of(example: Example) -> list[str]:
 def updates(frame: Translated, texts: Texts, *, is_new: bool = False) -> list:
     """Return what changes on the page: panel, go, halt, player, and what is under the words."""
     sound = frame.feed.value if frame.feed is not None else {} if is_new else gr.skip()
-    return [translated_html(frame, texts), *busy_updates(frame.is_under_way), sound, *_run_updates(frame, is_new)]
-
-
-def _run_updates(frame: Translated, is_new: bool) -> list:
-    """Fill the view once, when it comes; frames after it change only the words."""
-    return run_updates(frame if frame.view is not None else replace(frame, run=None), is_new=is_new)
+    return [translated_html(frame, texts), *busy_updates(frame.is_under_way), sound, *run_updates(frame, is_new=is_new)]
