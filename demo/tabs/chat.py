@@ -217,7 +217,10 @@ def _connect_turns(page: Page, bot, box, chips, again, settings, outputs) -> Non
 
     def start(trigger: Any, handler: Any, inputs: list) -> None:
         noted = trigger(handler, inputs, outputs, **AT_ONCE)
-        noted.then(run, page.session, outputs, concurrency_id="model", concurrency_limit=1, **QUIET)
+        # "multiple": the next message must not be dropped while the turn that it interrupts is still ending.
+        noted.then(
+            run, page.session, outputs, concurrency_id="model", concurrency_limit=1, trigger_mode="multiple", **QUIET
+        )
 
     start(box.submit, said, [box, page.session, *settings])
     start(again.click, repeated, [page.session, *settings])

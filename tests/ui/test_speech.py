@@ -60,7 +60,7 @@ def test_text_becomes_sound_and_a_picture(open_tab):
 def test_the_sound_is_that_of_the_chosen_voice_and_seed(open_tab):
     page = open_tab()
     page.wait_for_selector("#speech-voice")
-    choose(page, "Lan")
+    choose(page, "Lan ·")
     page.fill("#speech-seed input", "3")
     speak(page)
     with page.expect_download() as download:
