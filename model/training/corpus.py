@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -281,6 +282,16 @@ def build(
         return sum(job.result() for job in tqdm(jobs, desc=folder.name, unit="shard"))
 
 
+def build_all(plans: dict[str, list[Clip]], args: argparse.Namespace, maker: type[_Maker] = _Maker) -> Iterator[str]:
+    """Make the corpora that the command line asks for; says of each how many clips were made."""
+    for name, plan in plans.items():
+        if args.only and not name.startswith(args.only):
+            continue
+        count = build(plan, args.out / name, recordings_dir=args.recordings, cache=args.out / "cache",
+                      workers=args.workers, keep_sound=name.startswith("test"), maker=maker)  # fmt: skip
+        yield f"{name}: {count} of {len(plan)} clips made"
+
+
 # --- read ---------------------------------------------------------------------------------------------------------
 
 
@@ -333,12 +344,8 @@ def main() -> None:
     args = parser.parse_args()
     recordings = Recordings(args.recordings)
     made = plans(recordings, english=args.english, mandarin=args.mandarin, tests=args.tests, seed=args.seed)
-    for name, plan in made.items():
-        if args.only and not name.startswith(args.only):
-            continue
-        count = build(plan, args.out / name, recordings_dir=args.recordings, cache=args.out / "cache",
-                      workers=args.workers, keep_sound=name.startswith("test"))  # fmt: skip
-        print(f"{name}: {count} of {len(plan)} clips made")
+    for told in build_all(made, args):
+        print(told)
 
 
 if __name__ == "__main__":

@@ -141,12 +141,8 @@ def main() -> None:
     made = plans(
         Recordings(args.recordings), english=args.english, mandarin=args.mandarin, tests=args.tests, seed=args.seed
     )
-    for name, clips in made.items():
-        if args.only and not name.startswith(args.only):
-            continue
-        count = corpus.build(clips, args.out / name, recordings_dir=args.recordings, cache=args.out / "cache",
-                             workers=args.workers, keep_sound=name.startswith("test"), maker=TaskMaker)  # fmt: skip
-        print(f"{name}: {count} of {len(clips)} clips made")
+    for told in corpus.build_all(made, args, TaskMaker):
+        print(told)
 
 
 if __name__ == "__main__":

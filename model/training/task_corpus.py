@@ -307,12 +307,8 @@ def main() -> None:
     parser.add_argument("--only", help="make only the corpora whose name begins like this")
     args = parser.parse_args()
     made = plans(Recordings(args.recordings), speech=args.speech, music=args.music, tests=args.tests, seed=args.seed)
-    for name, plan in made.items():
-        if args.only and not name.startswith(args.only):
-            continue
-        count = corpus.build(plan, args.out / name, recordings_dir=args.recordings, cache=args.out / "cache",
-                             workers=args.workers, keep_sound=name.startswith("test"), maker=TaskMaker)  # fmt: skip
-        print(f"{name}: {count} of {len(plan)} clips made")
+    for told in corpus.build_all(made, args, TaskMaker):
+        print(told)
 
 
 if __name__ == "__main__":
